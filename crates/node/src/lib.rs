@@ -1,1 +1,3 @@
 //! stead-node.
+
+pub mod action;
