@@ -1,1 +1,14 @@
-//! stead-api.
+//! The vocabulary: what an API object is, who asks for what, and how an answer may fail.
+//!
+//! Start here, then `object.rs`, `request.rs` and `status.rs`. Nothing in this crate does I/O, reads a clock or knows a kind
+//! by name; every other crate speaks in these words.
+
+pub mod object;
+pub mod request;
+pub mod status;
+pub mod user;
+
+pub use object::{Key, KindName, Meta, Object, OwnerRef, Revision, intern};
+pub use request::{Options, PatchType, Request, Target, Verb};
+pub use status::{Cause, Errors, FieldPath, Status};
+pub use user::User;

@@ -1,0 +1,290 @@
+//! `Object`: one stored version of one API object.
+//!
+//! Guarantees: the JSON bytes are canonical (they carry `apiVersion`, `kind` and the version's own `resourceVersion`), are encoded
+//! once and are what every get, list and watch sends; the decoded metadata agrees with them; a typed view is decoded at most
+//! once per version. An object never changes: a write makes a new one.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The store's clock: one write is one revision. Its decimal text is `metadata.resourceVersion`.
+pub type Revision = u64;
+
+/// The storage name of a kind: `pods`, `statefulsets.apps`. Interned, so it is copied and compared freely.
+pub type KindName = &'static str;
+
+/// Makes a name live for the whole process. Used for the names that custom resource definitions bring.
+pub fn intern(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(found) = names.get(name) {
+        return found;
+    }
+    let leaked: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    names.insert(leaked);
+    leaked
+}
+
+/// Where an object is stored. Orders by kind, then namespace, then name: a list is a range.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub kind: KindName,
+    /// Empty for cluster-scoped objects.
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl Key {
+    pub fn new(kind: KindName, namespace: &str, name: &str) -> Key {
+        Key { kind, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.namespace {
+            "" => write!(f, "{}/{}", self.kind, self.name),
+            namespace => write!(f, "{}/{}/{}", self.kind, namespace, self.name),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An entry of `metadata.ownerReferences`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerRef {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+    #[serde(default)]
+    pub controller: bool,
+    #[serde(default)]
+    pub block_owner_deletion: bool,
+}
+
+/// The part of `metadata` that the machinery itself reads.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    #[serde(deserialize_with = "revision_text")]
+    pub resource_version: Revision,
+    pub generation: i64,
+    pub creation_timestamp: Option<Timestamp>,
+    pub deletion_timestamp: Option<Timestamp>,
+    pub deletion_grace_period_seconds: Option<i64>,
+    #[serde(deserialize_with = "or_default")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    pub owner_references: Vec<OwnerRef>,
+    #[serde(deserialize_with = "or_default")]
+    pub finalizers: Vec<String>,
+}
+
+impl Meta {
+    /// The owner that manages this object, if there is one.
+    pub fn controller(&self) -> Option<&OwnerRef> {
+        self.owner_references.iter().find(|owner| owner.controller)
+    }
+
+    pub fn is_deleting(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
+
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+}
+
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn revision_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Revision, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(text.parse().unwrap_or(0))
+}
+
+/// What the store indexes of a kind's objects, and which fields selectors may name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields {
+    /// Dotted paths that field selectors may name, beside `metadata.name` and `metadata.namespace`.
+    pub selectable: &'static [&'static str],
+    /// Those of them that have an index.
+    pub indexed: &'static [&'static str],
+    /// Whether every label is indexed too.
+    pub labels_indexed: bool,
+}
+
+/// One version of one object.
+pub struct Object {
+    pub key: Key,
+    pub meta: Meta,
+    /// Canonical JSON, resourceVersion included.
+    pub json: Bytes,
+    /// Values of the selectable fields, in the order of `Fields::selectable`; absent fields are empty.
+    pub fields: Vec<(&'static str, String)>,
+    /// Index terms: `spec.nodeName=n1`, `label:app=web`.
+    pub terms: Vec<Arc<str>>,
+    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Why bytes are not an object.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct NotAnObject {
+    pub key: String,
+    pub why: String,
+}
+
+impl Object {
+    /// Makes an object of its JSON value. The value must carry the resourceVersion under which it is stored.
+    ///
+    /// # Errors
+    /// When `metadata` has wrong types; callers check bodies against the schema first.
+    pub fn of_value(key: Key, value: &Value, fields: &Fields) -> Result<Object, NotAnObject> {
+        let fail = |why: String| NotAnObject { key: key.to_string(), why };
+        let meta = Meta::deserialize(&value["metadata"]).map_err(|e| fail(e.to_string()))?;
+        let json = serde_json::to_vec(value).map_err(|e| fail(e.to_string()))?;
+        Ok(Object::assemble(key, meta, json.into(), value, fields))
+    }
+
+    /// Reads an object back from its stored bytes.
+    pub fn of_json(key: Key, json: Bytes, fields: &Fields) -> Result<Object, NotAnObject> {
+        let value: Value =
+            serde_json::from_slice(&json).map_err(|e| NotAnObject { key: key.to_string(), why: e.to_string() })?;
+        let meta = Meta::deserialize(&value["metadata"])
+            .map_err(|e| NotAnObject { key: key.to_string(), why: e.to_string() })?;
+        Ok(Object::assemble(key, meta, json, &value, fields))
+    }
+
+    fn assemble(key: Key, meta: Meta, json: Bytes, value: &Value, spec: &Fields) -> Object {
+        let fields: Vec<_> = spec.selectable.iter().map(|path| (*path, field_text(value, path))).collect();
+        let mut terms: Vec<Arc<str>> = Vec::new();
+        for (path, text) in &fields {
+            if spec.indexed.contains(path) && !text.is_empty() {
+                terms.push(format!("{path}={text}").into());
+            }
+        }
+        if spec.labels_indexed {
+            terms.extend(meta.labels.iter().map(|(k, v)| Arc::from(format!("label:{k}={v}"))));
+        }
+        Object { key, meta, json, fields, terms, typed: OnceLock::new() }
+    }
+
+    /// The whole object as a value, parsed anew.
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.json).expect("stored bytes were encoded from a value")
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.meta.resource_version
+    }
+
+    /// The typed view, decoded on first use and kept.
+    ///
+    /// Every write decodes the object into its kind's type before it is stored, so this cannot fail for the kind's own type.
+    pub fn view<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Arc<T> {
+        let decode = || -> Arc<T> {
+            Arc::new(serde_json::from_slice(&self.json).expect("checked against its type when it was written"))
+        };
+        let typed = self.typed.get_or_init(|| decode());
+        match Arc::clone(typed).downcast::<T>() {
+            Ok(view) => view,
+            Err(_) => decode(),
+        }
+    }
+
+    /// Hands over a typed view that the writer has decoded already.
+    pub fn with_view(self, typed: Arc<dyn Any + Send + Sync>) -> Object {
+        let _ = self.typed.set(typed);
+        self
+    }
+
+    /// The value of a selectable field; `metadata.name` and `metadata.namespace` always are.
+    pub fn field(&self, path: &str) -> Option<&str> {
+        match path {
+            "metadata.name" => Some(&self.key.name),
+            "metadata.namespace" => Some(&self.key.namespace),
+            _ => self.fields.iter().find(|(p, _)| *p == path).map(|(_, text)| text.as_str()),
+        }
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.key, self.meta.resource_version)
+    }
+}
+
+/// The text of a dotted path in a value: scalars as they print, everything else empty.
+pub fn field_text(value: &Value, path: &str) -> String {
+    let mut at = value;
+    for part in path.split('.') {
+        at = &at[part];
+    }
+    match at {
+        Value::String(text) => text.clone(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => n.to_string(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const FIELDS: Fields =
+        Fields { selectable: &["spec.nodeName", "status.phase"], indexed: &["spec.nodeName"], labels_indexed: true };
+
+    #[test]
+    fn an_object_reads_back_equal() {
+        let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "uid": "u",
+            "resourceVersion": "7", "labels": {"app": "web"}, "annotations": null}, "spec": {"nodeName": "n1"}});
+        let key = Key::new("pods", "b", "a");
+        let made = Object::of_value(key.clone(), &value, &FIELDS).unwrap();
+        let read = Object::of_json(key, made.json.clone(), &FIELDS).unwrap();
+        assert_eq!(made.meta, read.meta);
+        assert_eq!(read.revision(), 7);
+        assert_eq!(read.value(), value);
+        assert_eq!(read.terms.iter().map(|t| &**t).collect::<Vec<_>>(), ["spec.nodeName=n1", "label:app=web"]);
+        assert_eq!(read.field("status.phase"), Some(""));
+        assert_eq!(read.field("spec.other"), None);
+    }
+
+    #[test]
+    fn keys_order_by_kind_namespace_name() {
+        let mut keys = [Key::new("pods", "b", "a"), Key::new("nodes", "", "z"), Key::new("pods", "a", "z")];
+        keys.sort();
+        assert_eq!(format!("{keys:?}"), "[nodes/z, pods/a/z, pods/b/a]");
+    }
+}
