@@ -40,10 +40,7 @@ pub enum Action {
     /// Is the image here? Answers [`Observation::Image`], `found: None` when it is not. Never touches the network.
     FindImage { image: String },
     /// Fetch the image even if it is here. Answers [`Observation::Image`]; progress comes as [`Observation::PullProgress`].
-    PullImage {
-        image: String,
-        credentials: Option<Credentials>,
-    },
+    PullImage { image: String, credentials: Option<Credentials> },
     /// Forget the image (by name or id) and the layers that nothing else uses. Answers [`Observation::ImageRemoved`].
     RemoveImage { image: String },
 
@@ -62,28 +59,14 @@ pub enum Action {
     EnsureContainer(Box<ContainerSpec>),
     /// Send the stop signal (the image's or SIGTERM when `None`), SIGKILL after `grace`; returns when it is gone.
     /// A later call with a shorter grace shortens the wait. Answers [`Observation::Container`].
-    StopContainer {
-        container: ContainerRef,
-        signal: Option<String>,
-        grace: Duration,
-    },
+    StopContainer { container: ContainerRef, signal: Option<String>, grace: Duration },
     /// Remove an ended attempt: its root filesystem, record and log. Answers [`Observation::ContainerRemoved`].
     RemoveContainer { container: ContainerRef },
 
     /// Ask once. Answers [`Observation::Probed`].
-    Probe {
-        container: ContainerRef,
-        kind: ProbeKind,
-        check: Check,
-        timeout: Duration,
-    },
+    Probe { container: ContainerRef, kind: ProbeKind, check: Check, timeout: Duration },
     /// Run a lifecycle hook to its end (at most `timeout`). Answers [`Observation::HookDone`].
-    RunHook {
-        container: ContainerRef,
-        hook: Hook,
-        check: HookAction,
-        timeout: Duration,
-    },
+    RunHook { container: ContainerRef, hook: Hook, check: HookAction, timeout: Duration },
 
     /// Delete the directory of a provisioned volume (reclaim policy Delete); refused outside the volumes directory.
     /// Answers [`Observation::DirectoryDeleted`].
@@ -204,9 +187,7 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
     }
 }
 
@@ -309,9 +290,7 @@ pub enum VolumeSource {
     /// A device node of the node, for `volumeDevices`.
     Block { device: PathBuf },
     /// Files from configMap, secret, downwardAPI, projected: swapped all at once through a `..data` symlink; on tmpfs.
-    Files {
-        files: BTreeMap<String, FileContent>,
-    },
+    Files { files: BTreeMap<String, FileContent> },
 }
 
 /// `hostPath.type`; the default "" is `Any`.
