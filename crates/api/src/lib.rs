@@ -3,12 +3,17 @@
 //! Start here, then `object.rs`, `request.rs` and `status.rs`. Nothing in this crate does I/O, reads a clock or knows a kind
 //! by name; every other crate speaks in these words.
 
+pub mod names;
 pub mod object;
+pub mod quantity;
 pub mod request;
+pub mod selector;
 pub mod status;
 pub mod user;
 
 pub use object::{Key, KindName, Meta, Object, OwnerRef, Revision, intern};
+pub use quantity::{IntOrPercent, Quantity};
 pub use request::{Options, PatchType, Request, Target, Verb};
+pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, Errors, FieldPath, Status};
 pub use user::User;
