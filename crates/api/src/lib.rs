@@ -13,7 +13,7 @@ pub mod user;
 
 pub use object::{Key, KindName, Meta, Object, OwnerRef, Revision, intern};
 pub use quantity::{IntOrPercent, Quantity};
-pub use request::{Options, PatchType, Request, Target, Verb};
 pub use selector::{FieldSelector, LabelSelector};
+pub use request::{Options, PatchType, Request, Resource, Target, Verb};
 pub use status::{Cause, Errors, FieldPath, Status};
 pub use user::User;

@@ -1,0 +1,74 @@
+//! `Registry`: the kinds served at one moment, built-in and custom.
+//!
+//! Immutable; the apiserver makes a new one when a CustomResourceDefinition changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use stead_api::KindName;
+use stead_api::object::Fields;
+
+use crate::{ALL, Kind};
+
+#[derive(Clone, Default)]
+pub struct Registry {
+    /// By group, version and plural.
+    served: BTreeMap<&'static str, BTreeMap<&'static str, BTreeMap<&'static str, Kind>>>,
+    /// The stored version, by storage name.
+    stored: BTreeMap<KindName, Kind>,
+    /// `openAPIV3Schema` of custom kinds, by storage name and version.
+    schemas: BTreeMap<KindName, BTreeMap<&'static str, Arc<Value>>>,
+}
+
+impl Registry {
+    /// The built-in kinds and these custom ones.
+    pub fn with(custom: impl IntoIterator<Item = (Kind, Arc<Value>)>) -> Registry {
+        let mut registry = Registry::default();
+        for kind in ALL {
+            registry.add(*kind);
+        }
+        for (kind, schema) in custom {
+            registry.add(kind);
+            registry.schemas.entry(kind.storage).or_default().insert(kind.version, schema);
+        }
+        registry
+    }
+
+    fn add(&mut self, kind: Kind) {
+        if kind.convert.is_none() {
+            self.stored.entry(kind.storage).or_insert(kind);
+        }
+        self.served.entry(kind.group).or_default().entry(kind.version).or_default().insert(kind.plural, kind);
+    }
+
+    /// The schema of a custom kind.
+    pub fn custom_schema(&self, kind: &Kind) -> Option<&Arc<Value>> {
+        self.schemas.get(kind.storage)?.get(kind.version)
+    }
+
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Kind> {
+        self.served.get(group)?.get(version)?.get(plural)
+    }
+
+    /// By apiVersion and kind, as ownerReferences and manifests name it.
+    pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Kind> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        self.served.get(group)?.get(version)?.values().find(|k| k.kind == kind)
+    }
+
+    /// The stored version of a storage name.
+    pub fn stored(&self, name: KindName) -> Option<&Kind> {
+        self.stored.get(name)
+    }
+
+    /// All served kinds, by group, version and plural.
+    pub fn all(&self) -> impl Iterator<Item = &Kind> {
+        self.served.values().flat_map(|versions| versions.values().flat_map(|kinds| kinds.values()))
+    }
+
+    /// What the store indexes of a kind.
+    pub fn fields(&self, name: KindName) -> Fields {
+        self.stored.get(name).map(|k| k.fields).unwrap_or_default()
+    }
+}
