@@ -1,0 +1,157 @@
+//! The durable seam on redb: commit a batch in one atomic, synced write; read everything back in key order.
+//!
+//! Guarantees: after a crash or a power cut the store holds a prefix of the committed batches, each whole. Every value carries a
+//! checksum over its key and bytes, and the number of objects is stored beside the revision: what is damaged or missing stops
+//! the start with its key named, it is never guessed.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use stead_api::{Key, Revision};
+use stead_store::Record;
+use stead_store::durable::{key_bytes, key_of_bytes};
+
+const OBJECTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("objects");
+const FACTS: TableDefinition<&str, u64> = TableDefinition::new("facts");
+const CHECKSUM_BYTES: usize = 4;
+/// redb's own page cache. The objects live in our memory; this only has to serve writes.
+const CACHE_BYTES: usize = 4 << 20;
+
+pub struct Disk {
+    database: Database,
+}
+
+impl Disk {
+    /// Opens or makes the store's file.
+    pub fn open(path: &Path) -> Result<Disk> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let database = builder.create(path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Disk { database })
+    }
+
+    /// Makes a batch durable. Returns after the disk has it.
+    pub fn commit(&self, revision: Revision, writes: &[(Key, Option<Bytes>)]) -> Result<()> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut objects = transaction.open_table(OBJECTS)?;
+            let mut value = Vec::new();
+            for (key, json) in writes {
+                let key = key_bytes(key);
+                match json {
+                    Some(json) => {
+                        value.clear();
+                        value.extend_from_slice(&checksum(&key, json));
+                        value.extend_from_slice(json);
+                        objects.insert(key.as_slice(), value.as_slice())?;
+                    }
+                    None => {
+                        objects.remove(key.as_slice())?;
+                    }
+                }
+            }
+            let count = objects.len()?;
+            let mut facts = transaction.open_table(FACTS)?;
+            facts.insert("revision", revision)?;
+            facts.insert("objects", count)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Everything that was committed, in key order, with the last revision.
+    pub fn restore(&self) -> Result<(Revision, Vec<Record>)> {
+        let transaction = self.database.begin_read()?;
+        let objects = match transaction.open_table(OBJECTS) {
+            Ok(objects) => objects,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok((0, Vec::new())),
+            Err(error) => return Err(error.into()),
+        };
+        let facts = transaction.open_table(FACTS)?;
+        let fact = |name: &str| facts.get(name)?.map(|v| v.value()).with_context(|| format!("the store has no {name}"));
+        let (revision, count) = (fact("revision")?, fact("objects")?);
+        let mut records = Vec::with_capacity(count as usize);
+        for entry in objects.iter()? {
+            let (key, value) = entry?;
+            records.push(record(key.value(), value.value())?);
+        }
+        if records.len() as u64 != count {
+            bail!("the store holds {} objects where {count} were committed", records.len());
+        }
+        Ok((revision, records))
+    }
+}
+
+fn record(key: &[u8], value: &[u8]) -> Result<Record> {
+    let named = key_of_bytes(key)?;
+    let (sum, json) =
+        value.split_at_checked(CHECKSUM_BYTES).with_context(|| format!("stored object {named} is cut off"))?;
+    if sum != checksum(key, json) {
+        bail!("stored object {named} is damaged: its checksum does not match");
+    }
+    Ok(Record { key: named, json: Bytes::copy_from_slice(json) })
+}
+
+fn checksum(key: &[u8], json: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(json);
+    hasher.finalize().to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("stead-disk-{name}-{}", std::process::id()))
+    }
+
+    fn write(name: &str, json: Option<&str>) -> (Key, Option<Bytes>) {
+        (Key::new("pods", "d", name), json.map(|j| Bytes::copy_from_slice(j.as_bytes())))
+    }
+
+    #[test]
+    fn durable_what_was_committed_comes_back() {
+        let path = path("back");
+        {
+            let disk = Disk::open(&path).unwrap();
+            assert_eq!(disk.restore().unwrap(), (0, vec![]));
+            disk.commit(2, &[write("a", Some("{1}")), write("b", Some("{2}"))]).unwrap();
+            disk.commit(3, &[write("a", None)]).unwrap();
+        }
+        let (revision, records) = Disk::open(&path).unwrap().restore().unwrap();
+        assert_eq!(revision, 3);
+        assert_eq!(
+            records.iter().map(|r| (r.key.to_string(), &r.json[..])).collect::<Vec<_>>(),
+            [("pods/d/b".into(), &b"{2}"[..])]
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_value_stops_the_restore() {
+        let path = path("flip");
+        let marker = "x".repeat(300);
+        Disk::open(&path).unwrap().commit(1, &[write("a", Some(&marker))]).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(marker.len()).position(|w| w == marker.as_bytes()).unwrap();
+        bytes[at + 100] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = Disk::open(&path).and_then(|disk| disk.restore().map(|_| ())).unwrap_err();
+        assert!(format!("{error:#}").contains("pods/d/a is damaged"), "{error:#}");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_record_under_another_key_is_damaged() {
+        let (a, b) = (key_bytes(&Key::new("pods", "d", "a")), key_bytes(&Key::new("pods", "d", "b")));
+        let mut value = checksum(&a, b"{}").to_vec();
+        value.extend_from_slice(b"{}");
+        assert!(record(&a, &value).is_ok());
+        assert!(record(&b, &value).is_err());
+        assert!(record(&a, b"x").is_err());
+    }
+}
