@@ -9,11 +9,13 @@ pub mod quantity;
 pub mod request;
 pub mod selector;
 pub mod status;
+pub mod token;
 pub mod user;
 
 pub use object::{Key, KindName, Meta, Object, OwnerRef, Revision, intern};
 pub use quantity::{IntOrPercent, Quantity};
-pub use selector::{FieldSelector, LabelSelector};
 pub use request::{Options, PatchType, Request, Resource, Target, Verb};
+pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, Errors, FieldPath, Status};
+pub use token::TokenClaims;
 pub use user::User;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::status::Status;
+use crate::token::TokenClaims;
 use crate::user::User;
 
 /// How a PATCH body is to be read.
@@ -149,6 +150,8 @@ pub struct Request {
     pub strict_problems: Vec<String>,
     /// Client's name for managedFields when `fieldManager` is absent: the User-Agent up to the first slash.
     pub user_agent: String,
+    /// For a TokenReview: the claims of the token under review, or why it is not one of ours. The shell checks the signature.
+    pub reviewed: Option<Result<Arc<TokenClaims>, String>>,
 }
 
 impl Request {
@@ -162,6 +165,7 @@ impl Request {
             body,
             strict_problems: Vec::new(),
             user_agent: String::new(),
+            reviewed: None,
         }
     }
 

@@ -1,10 +1,52 @@
 //! Request to reply: the API server as two functions.
 //!
-//! `serve_read` answers gets, lists, watches and discovery from a published head and never enters the control plane's thread;
-//! `serve_write` changes the store inside it. Neither does I/O: a call out is a `Reply` that the shell performs.
+//! `serve_read` answers gets, lists, watches, discovery and reviews from a published head and never enters the control plane's
+//! thread; `serve_write` changes the store inside it; `is_read` tells which of them a request belongs to. `decode_body` turns a
+//! body into a value before either. None does I/O: what needs a key or a connection is a `Reply` that the shell performs.
 
+pub mod access;
+pub mod body;
+pub mod bootstrap;
 pub mod context;
+pub mod custom;
+pub mod discovery;
+pub mod read;
 pub mod reply;
+pub mod review;
+pub mod select;
+pub mod watch;
+pub mod write;
 
+use jiff::Timestamp;
+use stead_api::{Request, Target, Verb};
+
+pub use access::{authenticate_token, authorize};
+pub use body::{Decoded, decode_body};
+pub use bootstrap::{Bootstrap, bootstrap};
 pub use context::{Cluster, Context, Head, Ids};
-pub use reply::{Body, Reply, WatchPlan};
+pub use custom::registry_of;
+pub use reply::{Body, Reply, SignPlan, StreamPlan, WatchPlan};
+pub use watch::{watch_bookmark, watch_error, watch_next};
+
+/// Whether `serve_read` answers this request. Reviews are creates that store nothing, so they are reads too.
+pub fn is_read(request: &Request) -> bool {
+    match &request.target {
+        Target::Path(_) => true,
+        Target::Resource(resource) => {
+            request.verb.is_read()
+                || request.verb == Verb::Connect
+                || matches!(resource.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
+                || (resource.plural == "serviceaccounts" && resource.subresource == "token")
+        }
+    }
+}
+
+/// Answers a request that changes nothing.
+pub fn serve_read(head: &Head, now: Timestamp, request: &Request) -> Reply {
+    read::serve(head, now, request).unwrap_or_else(Reply::failure)
+}
+
+/// Performs a request that changes something.
+pub fn serve_write(ctx: &mut Context, request: &Request) -> Reply {
+    write::serve(ctx, request)
+}

@@ -1,7 +1,14 @@
 //! `Reply`: an answer as data, without HTTP.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
-use stead_api::{KindName, Request, Resource, Revision, Status};
+use serde_json::{Value, json};
+use stead_api::token::TokenClaims;
+use stead_api::{Request, Resource, Revision, Status};
+use stead_kinds::Kind;
+
+use crate::select::Selection;
 
 #[derive(Debug)]
 pub enum Reply {
@@ -11,10 +18,12 @@ pub enum Reply {
         status: Box<Status>,
         warnings: Vec<String>,
     },
-    /// Events from the head, driven by the shell with `watch::next`.
+    /// Events from the head, driven by the shell with `watch_next`.
     Watch(Box<WatchPlan>),
     /// A connection to a container: the shell finds the node and carries the bytes (log, exec, attach, portforward).
     Stream(Box<StreamPlan>),
+    /// A token to sign: the shell signs `claims` and answers `SignPlan::signed`.
+    Sign(Box<SignPlan>),
 }
 
 #[derive(Debug)]
@@ -34,21 +43,57 @@ pub struct StreamPlan {
     pub resource: Resource,
     pub node: String,
     pub pod_uid: String,
-    /// The container meant, resolved from the query or the pod's default.
+    /// The container meant, resolved from the query or the pod's default. Empty for portforward and proxy.
     pub container: String,
     pub request: Request,
 }
 
-/// A watch: where it stands and what it lets through.
+/// A TokenRequest that was granted.
 #[derive(Debug)]
+pub struct SignPlan {
+    /// Everything but the issuer.
+    pub claims: TokenClaims,
+    /// The TokenRequest object without `status.token`.
+    pub review: Value,
+}
+
+impl SignPlan {
+    /// The answer, given the signed token.
+    pub fn signed(mut self, token: &str) -> Reply {
+        self.review["status"]["token"] = json!(token);
+        Reply::json(201, self.review.to_string())
+    }
+}
+
+/// A watch: where it stands and what it lets through.
 pub struct WatchPlan {
-    pub kind: KindName,
+    pub kind: Kind,
     /// Everything up to here was delivered.
     pub revision: Revision,
-    pub namespace: String,
+    pub selection: Selection,
     pub request: Request,
-    /// Frames to send before the first event (initial events and their bookmark).
-    pub initial: Vec<Bytes>,
+    /// Frames to send before the first event (initial events and their bookmark); the shell takes them out.
+    pub initial: VecDeque<Bytes>,
+    /// Whether the first Table frame, which alone carries the column definitions, has been made.
+    pub(crate) columns_sent: bool,
+}
+
+impl WatchPlan {
+    /// Whether the head holds something this watch has not looked at yet.
+    pub fn is_behind(&self, head: &crate::Head) -> bool {
+        self.revision < head.store.snapshot.revision()
+    }
+
+    /// The media type of the frames.
+    pub fn content_type(&self) -> &'static str {
+        "application/json"
+    }
+}
+
+impl std::fmt::Debug for WatchPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "watch of {} in {:?} from {}", self.kind.storage, self.selection.namespace, self.revision)
+    }
 }
 
 impl Reply {
@@ -64,5 +109,30 @@ impl Reply {
 
     pub fn failure(status: Status) -> Reply {
         Reply::Failure { status: Box::new(status), warnings: Vec::new() }
+    }
+
+    pub fn with_warnings(mut self, add: Vec<String>) -> Reply {
+        match &mut self {
+            Reply::Body(Body { warnings, .. }) | Reply::Failure { warnings, .. } => warnings.extend(add),
+            Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => {}
+        }
+        self
+    }
+
+    /// The status code and the whole body: what tests and our own parts read.
+    pub fn flat(&self) -> (u16, Vec<u8>) {
+        match self {
+            Reply::Body(body) => (body.code, body.pieces.concat()),
+            Reply::Failure { status, .. } => (status.code, status.to_json().to_string().into_bytes()),
+            Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => (200, Vec::new()),
+        }
+    }
+
+    /// The failure, if this is one.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Reply::Failure { status, .. } => Some(status),
+            _ => None,
+        }
     }
 }

@@ -1,0 +1,1 @@
+//! Discovery documents, printed from the registry.

@@ -1,0 +1,1 @@
+//! Reviews: questions asked by POST whose answers are not stored.
