@@ -6,7 +6,21 @@
 //! To add a kind without behaviour, add a constant to `plain.rs`. To add one with behaviour, add a file with a constant and an
 //! `impl Behavior` for its type, and a line in `ALL`.
 
+pub mod columns;
+pub mod event;
+pub mod human;
+pub mod meta;
+pub mod names;
+pub mod node;
+pub mod persistentvolume;
+pub mod persistentvolumeclaim;
+pub mod plain;
+pub mod pod;
+pub mod rbac;
 pub mod registry;
+pub mod review;
+pub mod service;
+pub mod workload;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -37,6 +51,8 @@ pub struct Kind {
     pub short: &'static [&'static str],
     pub categories: &'static [&'static str],
     pub namespaced: bool,
+    /// What `metadata.name` may look like: one message per broken rule.
+    pub name_rule: fn(&str) -> Vec<String>,
     pub verbs: Verbs,
     pub subresources: &'static [Subresource],
     /// Dotted paths that may not change after creation; refused with "field is immutable".
@@ -94,7 +110,7 @@ impl Subresource {
     }
 }
 
-/// From and to the stored version.
+/// From and to the stored version. The caller sets `apiVersion`; a conversion changes the rest.
 #[derive(Clone, Copy)]
 pub struct Convert {
     pub from_stored: fn(&mut Value),
@@ -208,6 +224,7 @@ impl Kind {
             short: &[],
             categories: &[],
             namespaced: true,
+            name_rule: stead_api::names::dns1123_subdomain,
             verbs: Verbs::All,
             subresources: &[],
             immutable: &[],
@@ -222,6 +239,20 @@ impl Kind {
         }
     }
 
+    /// Decodes a defaulted and prepared object into its kind's type and checks all of it, metadata included; nothing is
+    /// stopped at the first mistake.
+    ///
+    /// # Errors
+    /// When the value does not have the shape of its type: a message for a 400.
+    pub fn check(&self, new: &Value, old: Option<&Object>) -> Result<Checked, String> {
+        let typed = (self.hooks.decode)(new)?;
+        let mut errors = Errors::default();
+        meta::validate(self, new, old, &mut errors);
+        (self.hooks.validate)(&*typed, old, &mut errors);
+        let warnings = if errors.is_empty() { (self.hooks.warn)(&*typed, old) } else { Vec::new() };
+        Ok(Checked { typed, errors, warnings })
+    }
+
     /// `apps/v1` or `v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
@@ -232,6 +263,15 @@ impl Kind {
     }
 }
 
+/// What `Kind::check` found.
+pub struct Checked {
+    /// The decoded object, for `Object::with_view`.
+    pub typed: Arc<dyn Any + Send + Sync>,
+    /// Empty when the object may be stored.
+    pub errors: Errors,
+    pub warnings: Vec<String>,
+}
+
 /// The four names of a kind.
 pub struct Names {
     pub kind: &'static str,
@@ -240,25 +280,40 @@ pub struct Names {
     pub singular: &'static str,
 }
 
-pub const NAME_COLUMN: Column = Column {
-    name: "Name",
-    r#type: "string",
-    format: "name",
-    description: "Name must be unique within a namespace.",
-    wide: false,
-    cell: Cell::Name,
-};
-
-pub const AGE_COLUMN: Column = Column {
-    name: "Age",
-    r#type: "date",
-    format: "",
-    description: "CreationTimestamp is the time at which the object was made.",
-    wide: false,
-    cell: Cell::Age,
-};
-
-pub const DEFAULT_COLUMNS: &[Column] = &[NAME_COLUMN, AGE_COLUMN];
+pub use columns::{AGE_COLUMN, DEFAULT_COLUMNS, NAME_COLUMN};
 
 /// Every built-in kind.
-pub const ALL: &[Kind] = &[];
+pub const ALL: &[Kind] = &[
+    plain::NAMESPACE,
+    node::NODE,
+    pod::POD,
+    service::SERVICE,
+    plain::ENDPOINTS,
+    plain::CONFIGMAP,
+    plain::SECRET,
+    plain::SERVICEACCOUNT,
+    event::EVENT,
+    event::EVENTS_EVENT,
+    persistentvolume::PERSISTENTVOLUME,
+    persistentvolumeclaim::PERSISTENTVOLUMECLAIM,
+    plain::ENDPOINTSLICE,
+    plain::STORAGECLASS,
+    workload::STATEFULSET,
+    workload::DEPLOYMENT,
+    workload::REPLICASET,
+    plain::CONTROLLERREVISION,
+    plain::LEASE,
+    plain::PODDISRUPTIONBUDGET,
+    plain::PRIORITYCLASS,
+    plain::CUSTOMRESOURCEDEFINITION,
+    rbac::ROLE,
+    rbac::CLUSTERROLE,
+    rbac::ROLEBINDING,
+    rbac::CLUSTERROLEBINDING,
+    review::SUBJECTACCESSREVIEW,
+    review::SELFSUBJECTACCESSREVIEW,
+    review::LOCALSUBJECTACCESSREVIEW,
+    review::SELFSUBJECTRULESREVIEW,
+    review::SELFSUBJECTREVIEW,
+    review::TOKENREVIEW,
+];

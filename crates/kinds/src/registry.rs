@@ -72,3 +72,22 @@ impl Registry {
         self.stored.get(name).map(|k| k.fields).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_resource_and_by_kind() {
+        let registry = Registry::with([]);
+        for kind in ALL {
+            assert_eq!(registry.find(kind.group, kind.version, kind.plural).map(|k| k.kind), Some(kind.kind));
+            assert_eq!(registry.of_kind(&kind.api_version(), kind.kind).map(|k| k.plural), Some(kind.plural));
+            let suffix = if kind.group.is_empty() { String::new() } else { format!(".{}", kind.group) };
+            let is_second_view = kind.convert.is_some();
+            assert!(is_second_view || kind.storage == format!("{}{suffix}", kind.plural), "{}", kind.storage);
+        }
+        assert_eq!(registry.stored("events").map(|k| k.group), Some(""));
+        assert_eq!(registry.all().count(), ALL.len());
+    }
+}

@@ -1,0 +1,49 @@
+//! Columns of `kubectl get` and the small constructors by which kinds declare them.
+
+use serde_json::Value;
+use stead_api::Object;
+
+use crate::{Cell, Column};
+
+/// A function that prints a cell; the second argument is now.
+pub type CellFn = fn(&Object, jiff::Timestamp) -> Value;
+
+pub const NAME_COLUMN: Column = Column {
+    name: "Name",
+    r#type: "string",
+    format: "name",
+    description: "Name must be unique within a namespace.",
+    wide: false,
+    cell: Cell::Name,
+};
+
+pub const AGE_COLUMN: Column = Column {
+    name: "Age",
+    r#type: "string",
+    format: "",
+    description: "Time since the object was made.",
+    wide: false,
+    cell: Cell::Age,
+};
+
+pub const DEFAULT_COLUMNS: &[Column] = &[NAME_COLUMN, AGE_COLUMN];
+
+/// A text column read from a dotted path.
+pub const fn path(name: &'static str, path: &'static str, description: &'static str) -> Column {
+    Column { name, r#type: "string", format: "", description, wide: false, cell: Cell::Path(path) }
+}
+
+/// A text column that is computed.
+pub const fn text(name: &'static str, cell: CellFn, description: &'static str) -> Column {
+    Column { name, r#type: "string", format: "", description, wide: false, cell: Cell::Of(cell) }
+}
+
+/// A number that is computed.
+pub const fn integer(name: &'static str, cell: CellFn, description: &'static str) -> Column {
+    Column { name, r#type: "integer", format: "", description, wide: false, cell: Cell::Of(cell) }
+}
+
+/// The same column, shown with `-o wide` only.
+pub const fn wide(column: Column) -> Column {
+    Column { wide: true, ..column }
+}

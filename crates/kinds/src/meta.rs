@@ -1,0 +1,215 @@
+//! Checks of `metadata`, the same for every kind.
+//!
+//! Works on the JSON value, so that custom resources are checked by the same lines. Texts and limits as Kubernetes has them.
+
+use serde_json::{Map, Value};
+use stead_api::names::{label_value, qualified_name};
+use stead_api::status::FieldErrorKind;
+use stead_api::{Errors, FieldPath, Object};
+
+use crate::Kind;
+
+/// The bytes of all annotation keys and values together.
+pub const ANNOTATION_BYTES_MAX: usize = 256 << 10;
+
+/// Checks `metadata` of a new object, or of a new version of `old`.
+pub fn validate(kind: &Kind, new: &Value, old: Option<&Object>, errors: &mut Errors) {
+    let at = FieldPath::new("metadata");
+    let meta = &new["metadata"];
+    validate_names(kind, meta, &at, errors);
+    let empty = Map::new();
+    let map = |field: &str| meta[field].as_object().unwrap_or(&empty).clone();
+    validate_labels(&map("labels"), &at.child("labels"), errors);
+    validate_annotations(&map("annotations"), &at.child("annotations"), errors);
+    validate_owners(&meta["ownerReferences"], &at.child("ownerReferences"), errors);
+    validate_finalizers(&meta["finalizers"], &at.child("finalizers"), errors);
+    if let Some(old) = old {
+        validate_update(meta, old, &at, errors);
+    }
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or("")
+}
+
+fn validate_names(kind: &Kind, meta: &Value, at: &FieldPath, errors: &mut Errors) {
+    let generate = text(meta, "generateName");
+    if !generate.is_empty() {
+        // A prefix may end in a dash: something follows it.
+        let masked = generate.strip_suffix('-').map_or(generate.to_owned(), |stem| format!("{stem}a"));
+        for message in (kind.name_rule)(&masked) {
+            errors.invalid(&at.child("generateName"), generate, message);
+        }
+    }
+    let name = text(meta, "name");
+    if name.is_empty() {
+        if kind.verbs != crate::Verbs::CreateOnly {
+            errors.required(&at.child("name"), "name or generateName is required");
+        }
+    } else {
+        for message in (kind.name_rule)(name) {
+            errors.invalid(&at.child("name"), name, message);
+        }
+    }
+    let namespace = text(meta, "namespace");
+    if kind.namespaced {
+        if namespace.is_empty() {
+            errors.required(&at.child("namespace"), "");
+        } else {
+            for message in stead_api::names::dns1123_label(namespace) {
+                errors.invalid(&at.child("namespace"), namespace, message);
+            }
+        }
+    } else if !namespace.is_empty() {
+        errors.forbidden(&at.child("namespace"), "not allowed on this type");
+    }
+}
+
+/// Keys and values of a label map; also for `spec.template.metadata.labels`, selectors and node selectors.
+pub fn validate_labels(labels: &Map<String, Value>, at: &FieldPath, errors: &mut Errors) {
+    for (key, value) in labels {
+        label_key(key, at, errors);
+        let value = value.as_str().unwrap_or("");
+        for message in label_value(value) {
+            errors.invalid(&at.key(key), value, message);
+        }
+    }
+}
+
+/// One label key.
+pub fn label_key(key: &str, at: &FieldPath, errors: &mut Errors) {
+    for message in qualified_name(key) {
+        errors.invalid(at, key, message);
+    }
+}
+
+pub fn validate_annotations(annotations: &Map<String, Value>, at: &FieldPath, errors: &mut Errors) {
+    let mut bytes = 0;
+    for (key, value) in annotations {
+        for message in qualified_name(&key.to_lowercase()) {
+            errors.invalid(at, key.as_str(), message);
+        }
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > ANNOTATION_BYTES_MAX {
+        errors.too_long(at, ANNOTATION_BYTES_MAX);
+    }
+}
+
+fn validate_owners(owners: &Value, at: &FieldPath, errors: &mut Errors) {
+    let mut controller: Option<&str> = None;
+    for (index, owner) in owners.as_array().into_iter().flatten().enumerate() {
+        let at_owner = at.index(index);
+        let (version, kind) = (text(owner, "apiVersion"), text(owner, "kind"));
+        if version.is_empty() {
+            errors.invalid(&at_owner.child("apiVersion"), version, "version must not be empty");
+        }
+        if (version, kind) == ("v1", "Event") {
+            errors.invalid(&at_owner, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
+        }
+        for (field, message) in
+            [("kind", "must not be empty"), ("name", "must not be empty"), ("uid", "must not be empty")]
+        {
+            if text(owner, field).is_empty() {
+                errors.invalid(&at_owner.child(field), "", message);
+            }
+        }
+        if owner["controller"] == true {
+            if let Some(first) = controller {
+                let message = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
+                    text(owner, "name")
+                );
+                errors.invalid(at, owners.clone(), message);
+            }
+            controller = controller.or(Some(text(owner, "name")));
+        }
+    }
+}
+
+fn validate_finalizers(finalizers: &Value, at: &FieldPath, errors: &mut Errors) {
+    let names: Vec<&str> = finalizers.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for name in &names {
+        for message in qualified_name(name) {
+            errors.invalid(at, *name, message);
+        }
+    }
+    if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {
+        let message = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.invalid(at, finalizers.clone(), message);
+    }
+}
+
+/// What may not change once an object exists.
+fn validate_update(meta: &Value, old: &Object, at: &FieldPath, errors: &mut Errors) {
+    const IMMUTABLE: &str = "field is immutable";
+    for (field, before) in
+        [("name", &*old.key.name), ("namespace", &*old.key.namespace), ("uid", old.meta.uid.as_str())]
+    {
+        if text(meta, field) != before {
+            errors.invalid(&at.child(field), text(meta, field), IMMUTABLE);
+        }
+    }
+    if old.meta.is_deleting() {
+        let added: Vec<&str> = meta["finalizers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .filter(|name| !old.meta.finalizers.iter().any(|kept| kept == name))
+            .collect();
+        if !added.is_empty() {
+            let list = added.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+            );
+            errors.push(FieldErrorKind::Forbidden, &at.child("finalizers"), Value::Null, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plain::{CONFIGMAP, NAMESPACE};
+    use serde_json::json;
+
+    fn check(kind: &Kind, metadata: Value) -> Vec<String> {
+        let mut errors = Errors::default();
+        validate(kind, &json!({"metadata": metadata}), None, &mut errors);
+        errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn good_metadata_passes() {
+        let good = json!({"name": "a", "namespace": "b", "labels": {"app.k8s.io/x": "y", "e": ""},
+            "annotations": {"Example.com/Any": "{\"a\": 1}"}, "finalizers": ["example.com/keep", "orphan"],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": true}]});
+        assert_eq!(check(&CONFIGMAP, good), Vec::<String>::new());
+        assert_eq!(check(&NAMESPACE, json!({"name": "n", "generateName": "n-"})), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let bad = json!({"name": "A", "labels": {"-": "x y"}, "annotations": {"k": "v".repeat(256 << 10)},
+            "finalizers": ["a/b/c"], "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "", "uid": "u"}]});
+        let fields: Vec<String> =
+            check(&CONFIGMAP, bad).iter().map(|text| text.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+        assert_eq!(
+            fields,
+            [
+                "metadata.name: Invalid value",
+                "metadata.namespace: Required value",
+                "metadata.labels: Invalid value",
+                "metadata.labels[-]: Invalid value",
+                "metadata.annotations: Too long",
+                "metadata.ownerReferences[0].name: Invalid value",
+                "metadata.finalizers: Invalid value",
+            ]
+        );
+        assert_eq!(
+            check(&NAMESPACE, json!({"name": "n", "namespace": "x"})),
+            ["metadata.namespace: Forbidden: not allowed on this type"]
+        );
+    }
+}
