@@ -43,7 +43,7 @@ impl Change {
 }
 
 impl Event {
-    pub(crate) fn new(old: Option<Arc<Object>>, object: Arc<Object>, deleted: bool) -> Event {
+    pub fn new(old: Option<Arc<Object>>, object: Arc<Object>, deleted: bool) -> Event {
         Event { old, object, deleted, frame: OnceLock::new() }
     }
 

@@ -44,7 +44,7 @@ impl Snapshot {
     }
 
     /// The objects of a kind in key order; an empty namespace means all of them.
-    pub fn list<'a>(&'a self, kind: KindName, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+    pub fn list<'a>(&'a self, kind: KindName, namespace: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         self.list_after(kind, namespace, None)
     }
 
@@ -52,17 +52,18 @@ impl Snapshot {
     pub fn list_after<'a>(
         &'a self,
         kind: KindName,
-        namespace: &'a str,
+        namespace: &str,
         after: Option<&Key>,
-    ) -> impl Iterator<Item = &'a Arc<Object>> {
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        let namespace: Arc<str> = namespace.into();
         let start = match after {
             Some(key) => Bound::Excluded(key.clone()),
-            None => Bound::Included(Key::new(kind, namespace, "")),
+            None => Bound::Included(Key::new(kind, &namespace, "")),
         };
         self.objects
             .range((start, Bound::Unbounded))
             .map(|(_, object)| object)
-            .take_while(move |o| o.key.kind == kind && (namespace.is_empty() || &*o.key.namespace == namespace))
+            .take_while(move |o| o.key.kind == kind && (namespace.is_empty() || o.key.namespace == namespace))
     }
 
     /// How many objects of a kind there are.
@@ -81,13 +82,13 @@ impl Snapshot {
     }
 
     /// The objects whose ownerReferences name this uid.
-    pub fn owned<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<Object>> {
+    pub fn owned<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         let keys = self.owned.get(uid);
         keys.into_iter().flatten().filter_map(|key| self.objects.get(key))
     }
 
     /// The objects of a kind with an index term: `indexed("pods", "spec.nodeName=n1")`, `indexed("pods", "label:app=web")`.
-    pub fn indexed<'a>(&'a self, kind: KindName, term: &str) -> impl Iterator<Item = &'a Arc<Object>> {
+    pub fn indexed<'a>(&'a self, kind: KindName, term: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         let keys = self.terms.get(&(kind, Arc::from(term)));
         keys.into_iter().flatten().filter_map(|key| self.objects.get(key))
     }
