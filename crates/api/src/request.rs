@@ -148,6 +148,8 @@ pub struct Request {
     pub body: Value,
     /// Problems found while decoding the body (unknown or duplicate fields), to be treated as `options.field_validation` says.
     pub strict_problems: Vec<String>,
+    /// The Accept header, for documents that come in several versions (discovery, OpenAPI).
+    pub accept: String,
     /// Client's name for managedFields when `fieldManager` is absent: the User-Agent up to the first slash.
     pub user_agent: String,
     /// For a TokenReview: the claims of the token under review, or why it is not one of ours. The shell checks the signature.
@@ -164,6 +166,7 @@ impl Request {
             options: Options::default(),
             body,
             strict_problems: Vec::new(),
+            accept: String::new(),
             user_agent: String::new(),
             reviewed: None,
         }

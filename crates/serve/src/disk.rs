@@ -4,7 +4,7 @@
 //! checksum over its key and bytes, and the number of objects is stored beside the revision: what is damaged or missing stops
 //! the start with its key named, it is never guessed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -20,21 +20,35 @@ const CHECKSUM_BYTES: usize = 4;
 const CACHE_BYTES: usize = 4 << 20;
 
 pub struct Disk {
-    database: Database,
+    path: PathBuf,
+    /// None while an error has closed it.
+    database: Option<Database>,
 }
 
 impl Disk {
     /// Opens or makes the store's file.
     pub fn open(path: &Path) -> Result<Disk> {
+        let mut disk = Disk { path: path.to_owned(), database: None };
+        disk.reopen()?;
+        Ok(disk)
+    }
+
+    /// Closes and opens the file: redb trusts nothing after an error.
+    pub fn reopen(&mut self) -> Result<()> {
+        self.database = None;
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(path).with_context(|| format!("open {}", path.display()))?;
-        Ok(Disk { database })
+        self.database = Some(builder.create(&self.path).with_context(|| format!("open {}", self.path.display()))?);
+        Ok(())
+    }
+
+    fn database(&self) -> Result<&Database> {
+        self.database.as_ref().context("the store is closed")
     }
 
     /// Makes a batch durable. Returns after the disk has it.
     pub fn commit(&self, revision: Revision, writes: &[(Key, Option<Bytes>)]) -> Result<()> {
-        let transaction = self.database.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         {
             let mut objects = transaction.open_table(OBJECTS)?;
             let mut value = Vec::new();
@@ -63,7 +77,7 @@ impl Disk {
 
     /// Everything that was committed, in key order, with the last revision.
     pub fn restore(&self) -> Result<(Revision, Vec<Record>)> {
-        let transaction = self.database.begin_read()?;
+        let transaction = self.database()?.begin_read()?;
         let objects = match transaction.open_table(OBJECTS) {
             Ok(objects) => objects,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok((0, Vec::new())),

@@ -1,0 +1,59 @@
+//! Who is asking: client certificates, service account tokens, nobody; and the tokens we sign.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response};
+use jiff::Timestamp;
+use stead_api::{Request, Status, TokenClaims, User};
+use stead_apiserver::SignPlan;
+
+use crate::Server;
+use crate::http::{Out, bearer};
+use crate::token::ISSUER;
+
+/// The user behind a request: a bearer token wins over the connection's certificate.
+///
+/// # Errors
+/// 401 for a token that is not (or no longer) valid.
+pub fn user(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
+    if let Some(token) = bearer(headers) {
+        let claims = claims(server, token).map_err(|_| Status::unauthorized())?;
+        let head = server.plane.head();
+        let user = stead_apiserver::authenticate_token(&head.store.snapshot, Timestamp::now(), &claims);
+        return user.map(Arc::new).map_err(|_| Status::unauthorized());
+    }
+    Ok(peer.unwrap_or_else(|| Arc::clone(&server.anonymous)))
+}
+
+fn claims(server: &Server, token: &str) -> Result<TokenClaims, String> {
+    let claims = server.signer.verify(token, Timestamp::now().as_second()).ok_or("invalid bearer token")?;
+    serde_json::from_value(claims).map_err(|error| error.to_string())
+}
+
+/// Attaches what a token under review says, so that the answer needs no key.
+pub fn review(server: &Server, request: &mut Request) {
+    let asks = request.resource().is_some_and(|r| r.group == "authentication.k8s.io" && r.plural == "tokenreviews");
+    if asks {
+        let token = request.body["spec"]["token"].as_str().unwrap_or_default();
+        request.reviewed = Some(claims(server, token).map(Arc::new));
+    }
+}
+
+/// Signs a granted TokenRequest.
+pub fn sign(server: &Server, mut plan: SignPlan) -> Result<Response<Out>, Status> {
+    let token = sign_claims(server, &mut plan.claims)?;
+    let (code, body) = plan.signed(&token).flat();
+    let mut response = Response::new(Out::pieces(vec![body.into()]));
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// The token of these claims.
+pub fn sign_claims(server: &Server, claims: &mut TokenClaims) -> Result<String, Status> {
+    claims.iss = ISSUER.into();
+    let claims = serde_json::to_value(claims).map_err(|e| Status::internal(e.to_string()))?;
+    server.signer.sign(&claims).map_err(|e| Status::internal(e.to_string()))
+}

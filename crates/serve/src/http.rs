@@ -1,0 +1,303 @@
+//! HTTP to requests and replies to HTTP.
+//!
+//! The life of a request: authenticate, parse path and query, read and decode the body (on this thread), then either answer from the
+//! published head or ask the plane. Watches are bodies driven by the head's changes; a slow reader holds up nobody but itself.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT, WARNING};
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde_json::Value;
+use stead_api::request::{self, Shape};
+use stead_api::{Request, Status, Target, User};
+use stead_apiserver::{Head, Reply, WatchPlan};
+use tokio::sync::mpsc;
+
+use crate::Server;
+use stead_apiserver::body::BODY_BYTES_MAX;
+
+/// How long a body may take to arrive.
+const BODY_SECONDS_MAX: u64 = 60;
+/// A bookmark is sent after this long without one.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long a watch lasts when the client does not say: 30 to 60 minutes upstream.
+const WATCH_SECONDS: u64 = 3600;
+
+/// A response body: nothing, whole pieces, or a stream.
+pub enum Out {
+    Pieces(std::vec::IntoIter<Bytes>, u64),
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl HttpBody for Out {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Out::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
+                *left -= piece.len() as u64;
+                Ok(Frame::data(piece))
+            })),
+            Out::Stream(receiver) => receiver.poll_recv(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Out::Pieces(_, 0))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self {
+            Out::Pieces(_, left) => http_body::SizeHint::with_exact(*left),
+            Out::Stream(_) => http_body::SizeHint::default(),
+        }
+    }
+}
+
+impl Out {
+    pub fn pieces(pieces: Vec<Bytes>) -> Out {
+        let total = pieces.iter().map(|p| p.len() as u64).sum();
+        Out::Pieces(pieces.into_iter(), total)
+    }
+}
+
+/// Serves one HTTP request of a connection whose client certificate named `peer`.
+pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::Request<Incoming>) -> Response<Out> {
+    let (parts, body) = request.into_parts();
+    if let Some(response) = crate::health::serve(&server, parts.uri.path(), parts.uri.query()) {
+        return response;
+    }
+    match answer(&server, peer, parts, body).await {
+        Ok(response) => response,
+        Err(status) => failure(&status, &[]),
+    }
+}
+
+async fn answer(server: &Arc<Server>, peer: Option<Arc<User>>, mut parts: Parts, body: Incoming) -> Result<Response<Out>, Status> {
+    let user = crate::auth::user(server, peer, &parts.headers)?;
+    let mut request = parse(&parts, user)?;
+    if crate::streams::is_upgrade(&request) {
+        let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        return crate::streams::serve(server, request, &parts.headers, upgrade, body).await;
+    }
+    let bytes = collect(body).await?;
+    let head = server.plane.head();
+    if !bytes.is_empty() {
+        decode(&head, &mut request, &bytes, header(&parts.headers, &CONTENT_TYPE))?;
+        crate::auth::review(server, &mut request);
+    }
+    let reply = if stead_apiserver::is_read(&request) {
+        stead_apiserver::serve_read(&head, Timestamp::now(), &request)
+    } else {
+        drop(head);
+        server.plane.call(request).await
+    };
+    respond(server, &parts, reply).await
+}
+
+fn parse(parts: &Parts, user: Arc<User>) -> Result<Request, Status> {
+    let target = request::target(parts.uri.path());
+    let mut options = request::options(parts.uri.query().unwrap_or_default())?;
+    options.shape = shape(header(&parts.headers, &ACCEPT), &target)?;
+    let verb = request::verb(parts.method.as_str(), header(&parts.headers, &CONTENT_TYPE), &target, &options)?;
+    Ok(Request {
+        user,
+        verb,
+        target,
+        accept: header(&parts.headers, &ACCEPT).to_owned(),
+        options,
+        body: Value::Null,
+        strict_problems: Vec::new(),
+        user_agent: header(&parts.headers, &USER_AGENT).to_owned(),
+        reviewed: None,
+    })
+}
+
+fn decode(head: &Head, request: &mut Request, bytes: &Bytes, content_type: &str) -> Result<(), Status> {
+    let Some(resource) = request.resource() else { return Ok(()) };
+    let decoded = stead_apiserver::decode_body(&head.registry, resource, request.verb, bytes, content_type)?;
+    request.body = decoded.value;
+    request.strict_problems = decoded.strict_problems;
+    Ok(())
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Which view of objects an Accept header asks for: the first alternative that we can make.
+fn shape(accept: &str, target: &Target) -> Result<Shape, Status> {
+    if accept.is_empty() || matches!(target, Target::Path(_)) {
+        return Ok(Shape::Object);
+    }
+    for alternative in accept.split(',') {
+        let mut parts = alternative.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let form = parts.find_map(|p| p.strip_prefix("as=")).unwrap_or_default();
+        match (media, form) {
+            ("application/json" | "*/*" | "application/*" | "text/*", "") => return Ok(Shape::Object),
+            ("application/json", "Table") => return Ok(Shape::Table),
+            ("application/json", "PartialObjectMetadata" | "PartialObjectMetadataList") => return Ok(Shape::Metadata),
+            ("application/yaml" | "text/plain" | "text/html", "") => return Ok(Shape::Object),
+            _ => {}
+        }
+    }
+    Err(Status::not_acceptable("only the following media types are accepted: application/json, application/json;stream=watch"))
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Status> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+    let limit = Duration::from_secs(BODY_SECONDS_MAX);
+    match tokio::time::timeout(limit, read).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Status::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}")))
+        }
+        Ok(Err(error)) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+        Err(_) => Err(Status::new(408, "Timeout", "the body did not arrive in time")),
+    }
+}
+
+/// Turns a reply into a response.
+pub async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply) -> Result<Response<Out>, Status> {
+    match reply {
+        Reply::Body(body) => {
+            let unchanged = body.etag.as_deref().is_some_and(|tag| header(&parts.headers, &IF_NONE_MATCH) == tag);
+            let code = if unchanged { StatusCode::NOT_MODIFIED } else { code(body.code) };
+            let pieces = if unchanged { Vec::new() } else { body.pieces };
+            let mut response = Response::new(Out::pieces(pieces));
+            *response.status_mut() = code;
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+            if let Some(tag) = body.etag.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
+                response.headers_mut().insert(ETAG, tag);
+                response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
+            }
+            warn(response.headers_mut(), &body.warnings);
+            Ok(response)
+        }
+        Reply::Failure { status, warnings } => Ok(failure(&status, &warnings)),
+        Reply::Watch(plan) => Ok(watch(server, *plan)),
+        Reply::Stream(plan) => crate::streams::read(server, *plan).await,
+        Reply::Sign(sign) => crate::auth::sign(server, *sign),
+    }
+}
+
+fn code(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// A failure as a response.
+pub fn failure(status: &Status, warnings: &[String]) -> Response<Out> {
+    let mut response = Response::new(Out::pieces(vec![Bytes::from(status.to_json().to_string())]));
+    *response.status_mut() = code(status.code);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let retry = status.details.as_ref().and_then(|d| d.retry_after_seconds);
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    warn(response.headers_mut(), warnings);
+    response
+}
+
+/// `Warning: 299 - "text"`, one header each.
+fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+    for warning in warnings {
+        let text: String = warning.chars().filter(|c| !c.is_control()).collect();
+        let quoted = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        if let Ok(value) = HeaderValue::from_bytes(quoted.as_bytes()) {
+            headers.append(WARNING, value);
+        }
+    }
+}
+
+fn watch(server: &Arc<Server>, plan: WatchPlan) -> Response<Out> {
+    let content_type = plan.content_type();
+    let (sender, receiver) = mpsc::channel(4);
+    let server = Arc::clone(server);
+    tokio::spawn(async move { drive(&server, plan, sender).await });
+    let mut response = Response::new(Out::Stream(receiver));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Sends what happens until the client leaves, time is up or the place in the history is lost.
+async fn drive(server: &Server, mut plan: WatchPlan, out: mpsc::Sender<Bytes>) {
+    let mut changes = server.plane.changes(plan.kind.storage);
+    let seconds = plan.request.options.timeout_seconds.filter(|s| *s > 0).unwrap_or(WATCH_SECONDS);
+    let end = tokio::time::sleep(Duration::from_secs(seconds));
+    tokio::pin!(end);
+    let mut bookmark = tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
+    for frame in std::mem::take(&mut plan.initial) {
+        if out.send(frame).await.is_err() {
+            return;
+        }
+    }
+    loop {
+        changes.mark_unchanged();
+        loop {
+            let head = server.plane.head();
+            match stead_apiserver::watch_next(&mut plan, &head, Timestamp::now()) {
+                Ok(frames) if frames.is_empty() => break,
+                Ok(frames) => {
+                    drop(head);
+                    if out.send(join(frames)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(status) => {
+                    let _ = out.send(stead_apiserver::watch_error(&status)).await;
+                    return;
+                }
+            }
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = out.closed() => return,
+            () = &mut end => {
+                if plan.request.options.allow_bookmarks {
+                    let frame = stead_apiserver::watch_bookmark(&plan, &server.plane.head());
+                    let _ = out.send(frame).await;
+                }
+                return;
+            }
+            _ = bookmark.tick(), if plan.request.options.allow_bookmarks => {
+                let frame = stead_apiserver::watch_bookmark(&plan, &server.plane.head());
+                if out.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// One frame is passed on as it is; several are sent as one piece.
+fn join(mut frames: Vec<Bytes>) -> Bytes {
+    if frames.len() == 1 {
+        return frames.swap_remove(0);
+    }
+    let mut all = bytes::BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
+    frames.iter().for_each(|frame| all.extend_from_slice(frame));
+    all.freeze()
+}
+
+/// The bearer token of a request, if it has one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+

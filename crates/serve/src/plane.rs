@@ -1,0 +1,202 @@
+//! The control plane's thread: gather requests, step, commit, publish, answer.
+//!
+//! Guarantees (Durable): a reply leaves, and a head is published, only after the batch it came from is on disk. Requests that
+//! arrive during a commit form the next batch, so the cost of a sync is shared. When the disk refuses, writes wait and are tried
+//! again; reads go on from the last published head.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use stead_api::{Key, KindName, Request, Revision, Status};
+use stead_apiserver::{Head, Reply};
+use stead_control::Plane;
+use tokio::sync::watch;
+
+use crate::disk::Disk;
+
+/// Requests waiting for the plane; more are refused with 429.
+pub const WAITING_REQUESTS_MAX: usize = 4096;
+/// Requests in one batch.
+const BATCH_REQUESTS_MAX: usize = 512;
+/// The longest sleep between two looks at the clock.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+
+/// What happens with a reply.
+pub type Answer = Box<dyn FnOnce(Reply) + Send>;
+
+enum Ask {
+    Request(Box<Request>, Answer),
+    Stop,
+}
+
+/// Told of every published batch, on the plane's thread: must only pass the news on.
+pub type Listener = Box<dyn Fn(&Arc<Head>, &[Key]) + Send + Sync>;
+
+/// The other threads' side of the plane. Cheap to clone.
+#[derive(Clone)]
+pub struct PlaneHandle {
+    shared: Arc<Shared>,
+    asks: SyncSender<Ask>,
+}
+
+struct Shared {
+    head: ArcSwap<Head>,
+    kinds: RwLock<BTreeMap<KindName, watch::Sender<Revision>>>,
+    listeners: RwLock<Vec<Listener>>,
+}
+
+impl PlaneHandle {
+    /// The published head.
+    pub fn head(&self) -> Arc<Head> {
+        self.shared.head.load_full()
+    }
+
+    /// Hands a request to the plane; the answer comes on the plane's thread once it is durable.
+    pub fn ask(&self, request: Request, answer: Answer) {
+        match self.asks.try_send(Ask::Request(Box::new(request), answer)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(Ask::Request(_, answer))) => {
+                let why = "too many requests are waiting, please try again later";
+                answer(Reply::failure(Status::too_many_requests(why, 1)));
+            }
+            Err(TrySendError::Disconnected(Ask::Request(_, answer))) => {
+                answer(Reply::failure(Status::unavailable("the server is shutting down")));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The same for async callers.
+    pub async fn call(&self, request: Request) -> Reply {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.ask(
+            request,
+            Box::new(move |reply| {
+                let _ = sender.send(reply);
+            }),
+        );
+        receiver.await.unwrap_or_else(|_| Reply::failure(Status::unavailable("the server is shutting down")))
+    }
+
+    /// Changes whenever objects of this kind were published.
+    pub fn changes(&self, kind: KindName) -> watch::Receiver<Revision> {
+        if let Some(sender) = self.shared.kinds.read().unwrap_or_else(|e| e.into_inner()).get(kind) {
+            return sender.subscribe();
+        }
+        let mut kinds = self.shared.kinds.write().unwrap_or_else(|e| e.into_inner());
+        kinds.entry(kind).or_insert_with(|| watch::channel(0).0).subscribe()
+    }
+
+    /// Has a listener told of every batch from now on.
+    pub fn listen(&self, listener: Listener) {
+        self.shared.listeners.write().unwrap_or_else(|e| e.into_inner()).push(listener);
+    }
+
+    /// Ends the plane's thread after what it is doing.
+    pub fn stop(&self) {
+        let _ = self.asks.send(Ask::Stop);
+    }
+}
+
+/// Starts the thread.
+pub fn start(plane: Plane, disk: Disk) -> std::io::Result<(PlaneHandle, JoinHandle<()>)> {
+    let (asks, inbox) = sync_channel(WAITING_REQUESTS_MAX);
+    let shared = Arc::new(Shared {
+        head: ArcSwap::from_pointee(plane.head()),
+        kinds: RwLock::new(BTreeMap::new()),
+        listeners: RwLock::new(Vec::new()),
+    });
+    let handle = PlaneHandle { shared: Arc::clone(&shared), asks };
+    let thread = std::thread::Builder::new().name("plane".into()).spawn(move || run(plane, disk, inbox, &shared))?;
+    Ok((handle, thread))
+}
+
+fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) {
+    loop {
+        let Some((requests, answers)) = gather(&inbox, plane.wake_at()) else { return };
+        let batch = plane.step(Timestamp::now(), requests);
+        if !batch.writes().is_empty() {
+            persist(&mut disk, batch.revision(), batch.writes());
+        }
+        let keys: Vec<Key> = batch.writes().iter().map(|(key, _)| key.clone()).collect();
+        let released = batch.synced();
+        if !keys.is_empty() {
+            publish(shared, released.head, &keys);
+        }
+        let mut answers = answers;
+        for (id, reply) in released.replies {
+            if let Some(answer) = answers.get_mut(id as usize).and_then(Option::take) {
+                answer(reply);
+            }
+        }
+    }
+}
+
+type Gathered = (Vec<(u64, Request)>, Vec<Option<Answer>>);
+
+/// Waits for requests or the plane's own next moment. None: stop.
+fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>) -> Option<Gathered> {
+    let (mut requests, mut answers) = (Vec::new(), Vec::new());
+    let wait = match wake_at {
+        Some(at) => at.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
+        None => SLEEP_MAX,
+    };
+    let mut next = match inbox.recv_timeout(wait) {
+        Ok(ask) => Some(ask),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => return None,
+    };
+    while let Some(ask) = next {
+        match ask {
+            Ask::Stop => return None,
+            Ask::Request(request, answer) => {
+                requests.push((answers.len() as u64, *request));
+                answers.push(Some(answer));
+            }
+        }
+        next = if requests.len() < BATCH_REQUESTS_MAX { inbox.try_recv().ok() } else { None };
+    }
+    Some((requests, answers))
+}
+
+/// Commits, however long the disk refuses.
+fn persist(disk: &mut Disk, revision: Revision, writes: &[(Key, Option<bytes::Bytes>)]) {
+    const RETRY: Duration = Duration::from_secs(1);
+    let mut told = false;
+    while let Err(error) = disk.commit(revision, writes) {
+        if !told {
+            eprintln!("stead: the disk refuses writes ({error:#}): free space there; writes wait, reads go on");
+            told = true;
+        }
+        std::thread::sleep(RETRY);
+        if let Err(error) = disk.reopen() {
+            eprintln!("stead: open the store again: {error:#}");
+        }
+    }
+    if told {
+        eprintln!("stead: the disk takes writes again");
+    }
+}
+
+fn publish(shared: &Shared, head: Head, keys: &[Key]) {
+    let head = Arc::new(head);
+    let revision = head.store.snapshot.revision();
+    shared.head.store(Arc::clone(&head));
+    {
+        let kinds = shared.kinds.read().unwrap_or_else(|e| e.into_inner());
+        let mut last = "";
+        for key in keys.iter().filter(|key| std::mem::replace(&mut last, key.kind) != key.kind) {
+            if let Some(sender) = kinds.get(key.kind) {
+                sender.send_replace(revision);
+            }
+        }
+    }
+    for listener in shared.listeners.read().unwrap_or_else(|e| e.into_inner()).iter() {
+        listener(&head, keys);
+    }
+}
