@@ -3,10 +3,12 @@
 //! Start here, then `object.rs`, `request.rs` and `status.rs`. Nothing in this crate does I/O, reads a clock or knows a kind
 //! by name; every other crate speaks in these words.
 
+pub mod document;
 pub mod names;
 pub mod object;
 pub mod quantity;
 pub mod request;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod token;
@@ -15,6 +17,7 @@ pub mod user;
 pub use object::{Key, KindName, Meta, Object, OwnerRef, Revision, intern};
 pub use quantity::{IntOrPercent, Quantity};
 pub use request::{Options, PatchType, Request, Resource, Target, Verb};
+pub use schema::Schema;
 pub use selector::{FieldSelector, LabelSelector};
 pub use status::{Cause, Errors, FieldPath, Status};
 pub use token::TokenClaims;
