@@ -6,7 +6,8 @@
 //! strategic merge patch, server-side apply and OpenAPI.
 //! Rule's source: the structural schema rules of CustomResourceDefinitions; row ID-10.
 
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -43,6 +44,31 @@ impl Definition {
     /// The last part of the name: the Go type and, for a kind, the Kind.
     pub fn type_name(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or(self.name)
+    }
+}
+
+/// The schema of a kind: a built-in definition, or what a CustomResourceDefinition brought.
+#[derive(Clone, Debug)]
+pub enum KindSchema {
+    Builtin(&'static Definition),
+    Custom(Arc<Schema>),
+}
+
+impl Deref for KindSchema {
+    type Target = Schema;
+
+    fn deref(&self) -> &Schema {
+        match self {
+            KindSchema::Builtin(definition) => definition.schema(),
+            KindSchema::Custom(schema) => schema,
+        }
+    }
+}
+
+impl KindSchema {
+    /// Strategic merge patch is for built-in kinds alone.
+    pub fn is_builtin(&self) -> bool {
+        matches!(self, KindSchema::Builtin(_))
     }
 }
 

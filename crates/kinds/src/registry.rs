@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use stead_api::KindName;
 use stead_api::object::Fields;
+use stead_api::schema::{self, KindSchema};
+use stead_api::{KindName, Schema};
 
-use crate::{ALL, Kind};
+use crate::{ALL, Kind, SchemaRef};
 
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -19,6 +20,8 @@ pub struct Registry {
     stored: BTreeMap<KindName, Kind>,
     /// `openAPIV3Schema` of custom kinds, by storage name and version.
     schemas: BTreeMap<KindName, BTreeMap<&'static str, Arc<Value>>>,
+    /// The same, compiled.
+    structural: BTreeMap<KindName, BTreeMap<&'static str, Arc<Schema>>>,
 }
 
 impl Registry {
@@ -30,6 +33,11 @@ impl Registry {
         }
         for (kind, schema) in custom {
             registry.add(kind);
+            // A schema with a bad pattern is refused when the definition is written; nothing is checked by it then.
+            let compiled = Schema::from_crd(&schema, false).or_else(|_| Schema::from_crd(&Value::Null, true));
+            if let Ok(compiled) = compiled {
+                registry.structural.entry(kind.storage).or_default().insert(kind.version, Arc::new(compiled));
+            }
             registry.schemas.entry(kind.storage).or_default().insert(kind.version, schema);
         }
         registry
@@ -62,6 +70,14 @@ impl Registry {
         self.stored.get(name)
     }
 
+    /// The schema of a kind, for decoding, patching, applying and OpenAPI.
+    pub fn schema(&self, kind: &Kind) -> Option<KindSchema> {
+        match kind.schema {
+            SchemaRef::Definition(name) => schema::definition(name).map(KindSchema::Builtin),
+            SchemaRef::Custom => self.structural.get(kind.storage)?.get(kind.version).cloned().map(KindSchema::Custom),
+        }
+    }
+
     /// All served kinds, by group, version and plural.
     pub fn all(&self) -> impl Iterator<Item = &Kind> {
         self.served.values().flat_map(|versions| versions.values().flat_map(|kinds| kinds.values()))
@@ -85,6 +101,7 @@ mod tests {
             assert_eq!(registry.of_kind(&kind.api_version(), kind.kind).map(|k| k.plural), Some(kind.plural));
             let suffix = if kind.group.is_empty() { String::new() } else { format!(".{}", kind.group) };
             let is_second_view = kind.convert.is_some();
+            assert!(registry.schema(kind).is_some(), "{} has no schema", kind.kind);
             assert!(is_second_view || kind.storage == format!("{}{suffix}", kind.plural), "{}", kind.storage);
         }
         assert_eq!(registry.stored("events").map(|k| k.group), Some(""));

@@ -6,8 +6,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Definition, Fields, Rest, Schema, Shape};
+use super::{Definition, Fields, KindSchema, Rest, Schema, Shape};
 use crate::quantity;
+use crate::request::FieldValidation;
 
 /// A body that cannot be decoded: the text after `cannot be handled as a StatefulSet: `.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,34 +18,14 @@ pub struct DecodeError(pub String);
 /// Mistakes in one body beyond this many are not told, as Kubernetes does.
 const UNKNOWN_MAX: usize = 100;
 
-/// What to do with unknown and duplicate fields: the `fieldValidation` parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum FieldValidation {
-    Ignore,
-    #[default]
-    Warn,
-    Strict,
-}
-
-impl FieldValidation {
-    pub fn parse(text: &str) -> Option<FieldValidation> {
-        match text {
-            "" | "Warn" => Some(FieldValidation::Warn),
-            "Ignore" => Some(FieldValidation::Ignore),
-            "Strict" => Some(FieldValidation::Strict),
-            _ => None,
+/// What `fieldValidation` makes of unknown and duplicate fields: warnings, or the error of a strict request.
+pub fn judge(mode: FieldValidation, found: Vec<String>) -> Result<Vec<String>, DecodeError> {
+    match mode {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Strict if !found.is_empty() => {
+            Err(DecodeError(format!("strict decoding error: {}", found.join(", "))))
         }
-    }
-
-    /// Turns what the parser and the decoder found into warnings, or into the error of a strict request.
-    pub fn judge(self, found: Vec<String>) -> Result<Vec<String>, DecodeError> {
-        match self {
-            FieldValidation::Ignore => Ok(Vec::new()),
-            FieldValidation::Strict if !found.is_empty() => {
-                Err(DecodeError(format!("strict decoding error: {}", found.join(", "))))
-            }
-            FieldValidation::Warn | FieldValidation::Strict => Ok(found),
-        }
+        FieldValidation::Warn | FieldValidation::Strict => Ok(found),
     }
 }
 
@@ -102,6 +83,16 @@ impl Schema {
         let mut decoder = Decoder { unknown: Vec::new() };
         decoder.value(self, value, None, &Place::ROOT)?;
         Ok(decoder.unknown)
+    }
+}
+
+impl KindSchema {
+    /// Decodes a whole object in place; see [`Schema::decode`] and [`Definition::decode`].
+    pub fn decode(&self, value: &mut Value) -> Result<Vec<String>, DecodeError> {
+        match self {
+            KindSchema::Builtin(definition) => definition.decode(value),
+            KindSchema::Custom(schema) => schema.decode(value),
+        }
     }
 }
 
@@ -353,7 +344,7 @@ mod tests {
         assert_eq!(result, Ok(unknown.map(|path| format!("unknown field {path:?}")).to_vec()));
         assert_eq!(value["spec"], json!({"template": {"spec": {"containers": [{"name": "a"}]}}}));
         let strict =
-            FieldValidation::Strict.judge(vec!["unknown field \"spec.foo\"".into(), "duplicate field \"a\"".into()]);
+            judge(FieldValidation::Strict, vec!["unknown field \"spec.foo\"".into(), "duplicate field \"a\"".into()]);
         assert_eq!(
             strict,
             Err(DecodeError("strict decoding error: unknown field \"spec.foo\", duplicate field \"a\"".into()))
