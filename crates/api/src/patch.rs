@@ -1,0 +1,176 @@
+//! The three patches of a PATCH request: JSON patch (RFC 6902), merge patch (RFC 7396), strategic merge patch.
+//!
+//! Each takes the live object and the patch and returns the patched object, undecoded: the caller decodes, defaults and
+//! validates it as it would a PUT. Server-side apply is `apply.rs`. Errors carry Kubernetes' codes and texts.
+
+use json_patch::{Patch, PatchOperation};
+use serde_json::{Map, Value};
+
+use crate::status::Status;
+
+mod strategic;
+
+pub use strategic::strategic_merge;
+
+/// A JSON patch may hold this many operations, as in Kubernetes.
+const OPERATIONS_MAX: usize = 10_000;
+/// The `copy` operations of one patch may add this much, as in Kubernetes' JSONPatchMaxCopyBytes.
+const COPY_BYTES_MAX: usize = 3 << 20;
+
+/// 422 for a patch that is well-formed but does not fit the object.
+fn rejected() -> Status {
+    Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
+}
+
+/// 415 for a strategic merge patch on a custom resource.
+pub fn unsupported_for_custom_resources() -> Status {
+    Status::unsupported_media_type(
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+    )
+}
+
+/// Applies a JSON patch. A failed `test` and a path that is not there are 422.
+pub fn json_patch(live: &Value, patch: &Value) -> Result<Value, Status> {
+    let Patch(operations) =
+        serde::Deserialize::deserialize(patch).map_err(|error| Status::bad_request(error.to_string()))?;
+    if operations.len() > OPERATIONS_MAX {
+        let found = operations.len();
+        return Err(Status::too_large(format!(
+            "Request entity too large: The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {found}"
+        )));
+    }
+    let mut patched = live.clone();
+    let mut copied = 0;
+    for operation in &operations {
+        if let PatchOperation::Copy(copy) = operation {
+            copied += copy.from.resolve(&patched).map_or(0, size);
+            if copied > COPY_BYTES_MAX {
+                return Err(rejected());
+            }
+        }
+        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|_| rejected())?;
+    }
+    Ok(patched)
+}
+
+/// Roughly the bytes of a value as JSON.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        Value::String(text) => text.len() + 2,
+        Value::Array(list) => 2 + list.iter().map(|one| size(one) + 1).sum::<usize>(),
+        Value::Object(map) => 2 + map.iter().map(|(key, one)| key.len() + 4 + size(one)).sum::<usize>(),
+    }
+}
+
+/// Applies a JSON merge patch; it must be an object.
+pub fn merge_patch(live: &Value, patch: &Value) -> Result<Value, Status> {
+    let Value::Object(patch) = patch else {
+        return Err(Status::bad_request("error decoding patch: the merge patch is not a JSON object"));
+    };
+    let mut patched = live.clone();
+    merge_object(&mut patched, patch);
+    Ok(patched)
+}
+
+fn merge_object(target: &mut Value, patch: &Map<String, Value>) {
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else {
+        return;
+    };
+    for (key, value) in patch {
+        match value {
+            Value::Null => {
+                target.shift_remove(key);
+            }
+            Value::Object(inner) => merge_object(target.entry(key.as_str()).or_insert(Value::Null), inner),
+            other => {
+                target.insert(key.clone(), other.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn json_patches() {
+        let live = json!({"a": {"b": [1, 2]}, "c": "x"});
+        let patch = json!([{"op": "test", "path": "/c", "value": "x"}, {"op": "add", "path": "/a/b/-", "value": 3},
+            {"op": "remove", "path": "/a/b/0"}, {"op": "replace", "path": "/c", "value": {"d": null}},
+            {"op": "copy", "from": "/a", "path": "/e~1f"}, {"op": "move", "from": "/c", "path": "/g"}]);
+        let expected = json!({"a": {"b": [2, 3]}, "e/f": {"b": [2, 3]}, "g": {"d": null}});
+        assert_eq!(json_patch(&live, &patch), Ok(expected));
+        for bad in [
+            json!([{"op": "test", "path": "/c", "value": "y"}]),
+            json!([{"op": "remove", "path": "/x"}]),
+            json!([{"op": "add", "path": "/x/y", "value": 1}]),
+        ] {
+            let error = json_patch(&live, &bad).expect_err("does not fit");
+            assert_eq!((error.code, error.reason), (422, "Invalid"));
+            assert_eq!(error.message, "the server rejected our request due to an error in our request");
+        }
+        assert_eq!(json_patch(&live, &json!({"a": 1})).map_err(|error| error.code), Err(400));
+        assert_eq!(json_patch(&live, &json!([{"op": "jump", "path": ""}])).map_err(|error| error.code), Err(400));
+        let many = Value::Array(vec![json!({"op": "test", "path": "/c", "value": "x"}); OPERATIONS_MAX + 1]);
+        assert_eq!(json_patch(&live, &many).map_err(|error| error.code), Err(413));
+        let bomb = Value::Array((0..60).map(|n| json!({"op": "copy", "from": "", "path": format!("/k{n}")})).collect());
+        assert_eq!(json_patch(&live, &bomb).map_err(|error| error.code), Err(422));
+    }
+
+    #[test]
+    fn merge_patches_follow_the_examples_of_the_rfc() {
+        for (live, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            assert_eq!(merge_patch(&live, &patch), Ok(expected));
+        }
+        assert_eq!(merge_patch(&json!({}), &json!([])).map_err(|error| error.code), Err(400));
+    }
+
+    /// The merge patch that makes `new` of `old`.
+    fn difference(old: &Value, new: &Value) -> Value {
+        let (Value::Object(old), Value::Object(new)) = (old, new) else {
+            return new.clone();
+        };
+        let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+        let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+        let changed =
+            changed.map(|(key, value)| (key.clone(), difference(old.get(key).unwrap_or(&Value::Null), value)));
+        Value::Object(gone.chain(changed).collect())
+    }
+
+    fn objects() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), (0i64..3).prop_map(Value::from)];
+        let tree = leaf.prop_recursive(3, 16, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..3).prop_map(|map| map.into_iter().collect::<Value>()),
+            ]
+        });
+        prop::collection::btree_map("[a-c]", tree, 0..3).prop_map(|map| map.into_iter().collect::<Value>())
+    }
+
+    proptest! {
+        #[test]
+        fn merging_the_difference_makes_the_new_object(old in objects(), new in objects()) {
+            prop_assert_eq!(merge_patch(&old, &difference(&old, &new)), Ok(new.clone()));
+            // Without list keys, strategic merge replaces lists: it does the same.
+            prop_assert_eq!(strategic_merge(&old, &difference(&old, &new), &crate::schema::ANY), Ok(new));
+        }
+    }
+}
