@@ -1,1 +1,2 @@
 //! stead-host.
+pub mod network;
