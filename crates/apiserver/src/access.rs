@@ -1,21 +1,261 @@
-//! Who is asking and may they: functions of a snapshot.
+//! Who is asking and may they: functions of a snapshot (ID-06, ID-07).
+//!
+//! Contract: RBAC as Kubernetes evaluates it: allowed when any rule of any bound role allows; nothing denies. Members of
+//! `system:masters` may do everything. Refusals carry Kubernetes' text.
 
 use jiff::Timestamp;
-use stead_api::{Request, Status, TokenClaims, User};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use stead_api::{Request, Status, Target, TokenClaims, User};
 use stead_store::Snapshot;
 
-/// Whether the user may do what the request asks (RBAC).
+/// What somebody wants to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes<'a> {
+    pub verb: &'a str,
+    pub group: &'a str,
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    /// Empty: cluster scope, or all namespaces.
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// A non-resource path; empty when a resource is meant.
+    pub path: &'a str,
+}
+
+impl<'a> Attributes<'a> {
+    pub fn of(request: &'a Request) -> Attributes<'a> {
+        let verb = request.verb.name();
+        match &request.target {
+            Target::Path(path) => Attributes { verb, path, ..Attributes::default() },
+            Target::Resource(resource) => Attributes {
+                verb,
+                group: &resource.group,
+                resource: &resource.plural,
+                subresource: &resource.subresource,
+                namespace: &resource.namespace,
+                name: &resource.name,
+                path: "",
+            },
+        }
+    }
+
+    fn resource_text(&self) -> String {
+        match self.subresource {
+            "" => self.resource.to_owned(),
+            subresource => format!("{}/{subresource}", self.resource),
+        }
+    }
+}
+
+/// Whether the user may do what the request asks.
 ///
 /// # Errors
 /// 403 in Kubernetes' words.
-pub fn authorize(_snapshot: &Snapshot, _request: &Request) -> Result<(), Status> {
-    Ok(())
+pub fn authorize_request(snapshot: &Snapshot, request: &Request) -> Result<(), Status> {
+    authorize(snapshot, &request.user, &Attributes::of(request))
 }
 
-/// The user behind the claims of a token whose signature the shell has checked.
+/// # Errors
+/// 403 in Kubernetes' words.
+pub fn authorize(snapshot: &Snapshot, user: &User, wanted: &Attributes) -> Result<(), Status> {
+    let Err(why) = allowed(snapshot, user, wanted) else { return Ok(()) };
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    if !wanted.path.is_empty() {
+        let text = format!("User \"{}\" cannot {} path \"{}\"{why}", user.name, wanted.verb, wanted.path);
+        return Err(Status::forbidden("", "", "", &text));
+    }
+    let place = match wanted.namespace {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace \"{namespace}\""),
+    };
+    let text = format!(
+        "User \"{}\" cannot {} resource \"{}\" in API group \"{}\" {place}{why}",
+        user.name,
+        wanted.verb,
+        wanted.resource_text(),
+        wanted.group
+    );
+    Err(Status::forbidden(wanted.group, wanted.resource, wanted.name, &text))
+}
+
+/// Ok when some rule allows it; else what went wrong on the way (roles that do not exist), mostly nothing.
+///
+/// # Errors
+/// When nothing allows it.
+pub fn allowed(snapshot: &Snapshot, user: &User, wanted: &Attributes) -> Result<(), String> {
+    if user.is_in("system:masters") {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    let mut found = false;
+    let namespace = if wanted.path.is_empty() { wanted.namespace } else { "" };
+    visit_rules(snapshot, user, namespace, &mut missing, &mut |rule| {
+        found = found || allows(rule, wanted);
+        !found
+    });
+    match (found, missing.is_empty()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(String::new()),
+        (false, false) => Err(format!("RBAC: {}", join(missing))),
+    }
+}
+
+fn join(mut texts: Vec<String>) -> String {
+    if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
+}
+
+/// The rules that apply to a user in a namespace and cluster-wide; `visit` returns false to stop.
+pub(crate) fn visit_rules(
+    snapshot: &Snapshot,
+    user: &User,
+    namespace: &str,
+    missing: &mut Vec<String>,
+    visit: &mut dyn FnMut(&PolicyRule) -> bool,
+) {
+    for object in snapshot.list("clusterrolebindings.rbac.authorization.k8s.io", "") {
+        let binding = object.view::<ClusterRoleBinding>();
+        if !applies(binding.subjects.as_deref(), user, "") {
+            continue;
+        }
+        if !visit_role(snapshot, &binding.role_ref, "", missing, visit) {
+            return;
+        }
+    }
+    if namespace.is_empty() {
+        return;
+    }
+    for object in snapshot.list("rolebindings.rbac.authorization.k8s.io", namespace) {
+        let binding = object.view::<RoleBinding>();
+        if !applies(binding.subjects.as_deref(), user, namespace) {
+            continue;
+        }
+        if !visit_role(snapshot, &binding.role_ref, namespace, missing, visit) {
+            return;
+        }
+    }
+}
+
+fn visit_role(
+    snapshot: &Snapshot,
+    role: &RoleRef,
+    namespace: &str,
+    missing: &mut Vec<String>,
+    visit: &mut dyn FnMut(&PolicyRule) -> bool,
+) -> bool {
+    with_rules(snapshot, role, namespace, |rules| rules.iter().all(visit)).unwrap_or_else(|| {
+        let resource = if role.kind == "Role" { "role" } else { "clusterrole" };
+        missing.push(format!("{resource}.rbac.authorization.k8s.io \"{}\" not found", role.name));
+        true
+    })
+}
+
+/// Shows the rules of a role, if it exists.
+pub(crate) fn with_rules<R>(
+    snapshot: &Snapshot,
+    role: &RoleRef,
+    namespace: &str,
+    show: impl FnOnce(&[PolicyRule]) -> R,
+) -> Option<R> {
+    if role.kind == "Role" {
+        let object = snapshot.find("roles.rbac.authorization.k8s.io", namespace, &role.name)?;
+        return Some(show(object.view::<Role>().rules.as_deref().unwrap_or_default()));
+    }
+    let object = snapshot.find("clusterroles.rbac.authorization.k8s.io", "", &role.name)?;
+    Some(show(object.view::<ClusterRole>().rules.as_deref().unwrap_or_default()))
+}
+
+fn applies(subjects: Option<&[Subject]>, user: &User, namespace: &str) -> bool {
+    subjects.into_iter().flatten().any(|subject| match subject.kind.as_str() {
+        "User" => subject.name == user.name,
+        "Group" => user.is_in(&subject.name),
+        "ServiceAccount" => {
+            let own = subject.namespace.as_deref().filter(|one| !one.is_empty()).unwrap_or(namespace);
+            let account = user.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+            !own.is_empty() && account == Some((own, subject.name.as_str()))
+        }
+        _ => false,
+    })
+}
+
+fn has(list: Option<&[String]>, wanted: &str) -> bool {
+    list.into_iter().flatten().any(|one| one == "*" || one == wanted)
+}
+
+/// Whether one rule allows it.
+pub(crate) fn allows(rule: &PolicyRule, wanted: &Attributes) -> bool {
+    if !has(Some(&rule.verbs), wanted.verb) {
+        return false;
+    }
+    if !wanted.path.is_empty() {
+        return rule.non_resource_urls.iter().flatten().any(|url| url_covers(url, wanted.path));
+    }
+    let names = rule.resource_names.as_deref().unwrap_or_default();
+    has(rule.api_groups.as_deref(), wanted.group)
+        && rule.resources.iter().flatten().any(|one| resource_covers(one, wanted.resource, wanted.subresource))
+        && (names.is_empty() || names.iter().any(|name| name == wanted.name && !name.is_empty()))
+}
+
+pub(crate) fn url_covers(pattern: &str, path: &str) -> bool {
+    pattern == "*" || pattern == path || pattern.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
+}
+
+pub(crate) fn resource_covers(pattern: &str, resource: &str, subresource: &str) -> bool {
+    match pattern.split_once('/') {
+        _ if pattern == "*" => true,
+        None => subresource.is_empty() && pattern == resource,
+        Some(("*", sub)) => !subresource.is_empty() && sub == subresource,
+        Some((one, sub)) => one == resource && sub == subresource,
+    }
+}
+
+/// The user behind the claims of a token whose signature the shell has checked (ID-02).
 ///
 /// # Errors
 /// Why the token is not valid any more: expired, or what it was bound to is gone.
-pub fn authenticate_token(_snapshot: &Snapshot, _now: Timestamp, _claims: &TokenClaims) -> Result<User, String> {
-    Err("not a token".into())
+pub fn authenticate_token(snapshot: &Snapshot, now: Timestamp, claims: &TokenClaims) -> Result<User, String> {
+    let bound = &claims.kubernetes;
+    let (namespace, account) = (&bound.namespace, &bound.serviceaccount);
+    if claims.exp <= now.as_second() {
+        return Err("service account token has expired".into());
+    }
+    if claims.nbf > now.as_second() {
+        return Err("service account token is not valid yet".into());
+    }
+    let found = snapshot.find("serviceaccounts", namespace, &account.name);
+    let found = found.ok_or_else(|| format!("serviceaccounts \"{}\" not found", account.name))?;
+    if found.meta.uid != account.uid {
+        return Err(format!("service account UID ({}) does not match claim ({})", found.meta.uid, account.uid));
+    }
+    let mut user = User {
+        name: format!("system:serviceaccount:{namespace}:{}", account.name),
+        uid: account.uid.clone(),
+        groups: vec![
+            "system:serviceaccounts".into(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".into(),
+        ],
+        ..User::default()
+    };
+    if !claims.jti.is_empty() {
+        user.extra.insert("authentication.kubernetes.io/credential-id".into(), vec![format!("JTI={}", claims.jti)]);
+    }
+    if let Some(pod) = &bound.pod {
+        let found = snapshot.find("pods", namespace, &pod.name);
+        if found.is_none_or(|object| object.meta.uid != pod.uid) {
+            return Err(format!("pod \"{}\" with UID {} of the token is gone", pod.name, pod.uid));
+        }
+        user.extra.insert("authentication.kubernetes.io/pod-name".into(), vec![pod.name.clone()]);
+        user.extra.insert("authentication.kubernetes.io/pod-uid".into(), vec![pod.uid.clone()]);
+    }
+    if let Some(secret) = &bound.secret {
+        let found = snapshot.find("secrets", namespace, &secret.name);
+        if found.is_none_or(|object| object.meta.uid != secret.uid) {
+            return Err(format!("secret \"{}\" of the token is gone", secret.name));
+        }
+    }
+    if let Some(node) = &bound.node {
+        user.extra.insert("authentication.kubernetes.io/node-name".into(), vec![node.name.clone()]);
+        user.extra.insert("authentication.kubernetes.io/node-uid".into(), vec![node.uid.clone()]);
+    }
+    Ok(user)
 }

@@ -7,20 +7,26 @@
 pub mod access;
 pub mod body;
 pub mod bootstrap;
+mod connect;
 pub mod context;
 pub mod custom;
 pub mod discovery;
+mod encode;
+mod jsonpath;
+mod page;
 pub mod read;
 pub mod reply;
 pub mod review;
+mod scale;
 pub mod select;
+mod table;
 pub mod watch;
 pub mod write;
 
 use jiff::Timestamp;
 use stead_api::{Request, Target, Verb};
 
-pub use access::{authenticate_token, authorize};
+pub use access::{Attributes, authenticate_token, authorize, authorize_request};
 pub use body::{Decoded, decode_body};
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use context::{Cluster, Context, Head, Ids};

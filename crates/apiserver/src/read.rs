@@ -1,10 +1,105 @@
 //! Get and list, and the way to everything else that changes nothing.
+//!
+//! Contract: what is answered is one revision of the head that was handed in; nothing waits.
 
 use jiff::Timestamp;
-use stead_api::{Request, Status};
+use std::sync::Arc;
+use stead_api::request::Shape;
+use stead_api::{Object, Request, Resource, Status, Target, Verb};
+use stead_kinds::{Kind, Registry, Subresource, Verbs};
 
-use crate::{Head, Reply};
+use crate::encode::{self, ListMeta};
+use crate::reply::Body;
+use crate::select::Selection;
+use crate::{Head, Reply, access, connect, discovery, page, review, scale, table, watch};
 
-pub(crate) fn serve(_head: &Head, _now: Timestamp, _request: &Request) -> Result<Reply, Status> {
-    Err(Status::no_such_path())
+pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Reply, Status> {
+    let resource = match &request.target {
+        Target::Path(path) => {
+            access::authorize_request(&head.store.snapshot, request)?;
+            return discovery::serve(head, request, path);
+        }
+        Target::Resource(resource) => resource,
+    };
+    let kind = resolve(&head.registry, resource)?;
+    access::authorize_request(&head.store.snapshot, request)?;
+    if kind.verbs == Verbs::CreateOnly || resource.subresource == "token" {
+        return review::serve(head, now, request, &kind);
+    }
+    match (request.verb, resource.subresource.as_str()) {
+        (Verb::Connect, _) | (Verb::Get, "log" | "proxy") => connect::serve(head, request, &kind),
+        (Verb::Get, "" | "status") => get(head, now, request, &kind),
+        (Verb::Get, "scale") => {
+            let object = find(head, &kind, request)?;
+            Ok(Reply::json(200, scale::of(&kind, &object).to_string()))
+        }
+        (Verb::List, _) => list(head, now, request, &kind),
+        (Verb::Watch, _) => Ok(Reply::Watch(Box::new(watch::start(head, request, &kind)?))),
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// The kind behind a resource, provided that it has the subresource and takes the scope.
+pub(crate) fn resolve(registry: &Registry, resource: &Resource) -> Result<Kind, Status> {
+    let kind = registry.find(&resource.group, &resource.version, &resource.plural).ok_or_else(Status::no_such_path)?;
+    if !resource.subresource.is_empty() && kind.subresource(&resource.subresource).is_none() {
+        return Err(Status::no_such_path());
+    }
+    let is_in_namespace = !resource.namespace.is_empty() && kind.storage != "namespaces";
+    let needs_namespace = !resource.name.is_empty() && kind.namespaced;
+    if (is_in_namespace && !kind.namespaced) || (needs_namespace && resource.namespace.is_empty()) {
+        return Err(Status::no_such_path());
+    }
+    Ok(*kind)
+}
+
+/// The namespace part of a key of this kind.
+pub(crate) fn namespace_of<'a>(kind: &Kind, resource: &'a Resource) -> &'a str {
+    if kind.namespaced { &resource.namespace } else { "" }
+}
+
+/// The object that the request names.
+pub(crate) fn find(head: &Head, kind: &Kind, request: &Request) -> Result<Arc<Object>, Status> {
+    let resource = request.resource().ok_or_else(Status::no_such_path)?;
+    let found = head.store.snapshot.find(kind.storage, namespace_of(kind, resource), &resource.name);
+    found.cloned().ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))
+}
+
+fn get(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+    if let Some(revision) = page::parse_revision(&request.options.resource_version)? {
+        page::not_in_the_future(revision, head)?;
+    }
+    let object = find(head, kind, request)?;
+    Ok(Reply::json(200, encode::shaped(kind, &object, request, now)))
+}
+
+fn list(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+    let selection = Selection::of(kind, request)?;
+    let page = page::page(head, kind, &selection, &request.options)?;
+    let meta = ListMeta {
+        revision: page.revision,
+        remaining: page.next.as_ref().and_then(|next| next.remaining),
+        continue_token: page.next.map(|next| next.encode()).unwrap_or_default(),
+    };
+    let objects = page.objects.iter();
+    let pieces = match request.options.shape {
+        Shape::Object => {
+            let items = objects.map(|object| encode::object_bytes(kind, object));
+            encode::list_pieces(kind.list_kind, &kind.api_version(), &meta, items)
+        }
+        Shape::Metadata => {
+            let items = objects.map(|object| encode::metadata_bytes(object));
+            encode::list_pieces("PartialObjectMetadataList", "meta.k8s.io/v1", &meta, items)
+        }
+        Shape::Table => table::of_list(kind, &page.objects, &meta, &request.options, now),
+    };
+    Ok(Reply::Body(Body { code: 200, content_type: "application/json", pieces, warnings: Vec::new(), etag: None }))
+}
+
+/// Whether a subresource of the kind shows its replicas.
+pub(crate) fn scale_paths(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
+    kind.subresources.iter().find_map(|one| match one {
+        Subresource::Scale { spec, status, selector } => Some((*spec, *status, *selector)),
+        _ => None,
+    })
 }

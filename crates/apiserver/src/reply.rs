@@ -1,12 +1,11 @@
 //! `Reply`: an answer as data, without HTTP.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
 use stead_api::token::TokenClaims;
-use stead_api::{Request, Resource, Revision, Status};
+use stead_api::{Key, Request, Resource, Revision, Status};
 use stead_kinds::Kind;
+use stead_store::Snapshot;
 
 use crate::select::Selection;
 
@@ -72,18 +71,22 @@ pub struct WatchPlan {
     pub revision: Revision,
     pub selection: Selection,
     pub request: Request,
-    /// Frames to send before the first event (initial events and their bookmark); the shell takes them out.
-    pub initial: VecDeque<Bytes>,
+    /// The objects to send as ADDED before the first event, as long as there are any left.
+    pub(crate) initial: Option<Initial>,
     /// Whether the first Table frame, which alone carries the column definitions, has been made.
     pub(crate) columns_sent: bool,
 }
 
-impl WatchPlan {
-    /// Whether the head holds something this watch has not looked at yet.
-    pub fn is_behind(&self, head: &crate::Head) -> bool {
-        self.revision < head.store.snapshot.revision()
-    }
+/// Initial events that were not sent yet: they are read from the snapshot as the client takes them.
+#[derive(Clone)]
+pub(crate) struct Initial {
+    pub snapshot: Snapshot,
+    pub after: Option<Key>,
+    /// Whether a bookmark marks their end.
+    pub marks_end: bool,
+}
 
+impl WatchPlan {
     /// The media type of the frames.
     pub fn content_type(&self) -> &'static str {
         "application/json"
@@ -101,6 +104,16 @@ impl Reply {
         Reply::Body(Body {
             code,
             content_type: "application/json",
+            pieces: vec![body.into()],
+            warnings: Vec::new(),
+            etag: None,
+        })
+    }
+
+    pub fn text(code: u16, body: impl Into<Bytes>) -> Reply {
+        Reply::Body(Body {
+            code,
+            content_type: "text/plain",
             pieces: vec![body.into()],
             warnings: Vec::new(),
             etag: None,

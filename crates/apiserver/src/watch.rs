@@ -1,26 +1,185 @@
-//! Watches: a cursor in the history becomes frames.
+//! Watches: a place in the history becomes frames.
+//!
+//! Guarantees: Ordered, Unique, Reliable, Resumable and Bookmarked as the store names them, relative to the selectors: an object
+//! that comes to match is ADDED, one that stops matching is DELETED. Frames that no selector or form changes are the
+//! history's own shared bytes. One call makes a bounded number of frames.
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use stead_api::Status;
+use serde_json::{Value, json};
+use stead_api::request::Shape;
+use stead_api::{Key, Object, Request, Revision, Status};
+use stead_kinds::Kind;
+use stead_store::Event;
+use stead_store::history::{Change, frame};
 
-use crate::{Head, WatchPlan};
+use crate::page::{forbidden_option, not_in_the_future, parse_revision};
+use crate::reply::Initial;
+use crate::select::Selection;
+use crate::{Head, WatchPlan, encode, table};
 
-/// How many events one call looks at; `WatchPlan::is_behind` tells whether to call again.
+/// How many frames one call makes at most.
 pub const EVENTS_PER_CALL_MAX: usize = 1024;
+/// How many initial events one call makes.
+pub const INITIAL_PER_CALL_MAX: usize = 256;
 
-/// The frames for what happened since `plan.revision`, which moves on.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// Where a watch begins.
+pub(crate) fn start(head: &Head, request: &Request, kind: &Kind) -> Result<WatchPlan, Status> {
+    let options = &request.options;
+    match (options.send_initial_events, options.resource_version_match.as_str()) {
+        (Some(_), "NotOlderThan") | (None, "") => {}
+        (Some(_), _) => {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            return Err(forbidden_option("resourceVersionMatch", why));
+        }
+        (None, _) => {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            return Err(forbidden_option("resourceVersionMatch", why));
+        }
+    }
+    let selection = Selection::of(kind, request)?;
+    let asked = parse_revision(&options.resource_version)?;
+    let current = head.store.snapshot.revision();
+    let wants_initial = options.send_initial_events.unwrap_or(asked.is_none());
+    let revision = match asked {
+        Some(revision) if options.send_initial_events.is_none() => revision,
+        Some(revision) => {
+            not_in_the_future(revision, head)?;
+            current
+        }
+        None => current,
+    };
+    let initial = wants_initial.then(|| Initial {
+        snapshot: head.store.snapshot.clone(),
+        after: None,
+        marks_end: options.send_initial_events == Some(true) && options.allow_bookmarks,
+    });
+    Ok(WatchPlan { kind: *kind, revision, selection, request: request.clone(), initial, columns_sent: false })
+}
+
+/// The next frames: initial events, then what happened since `plan.revision`, which moves on. None means that the watch is up to
+/// date with the head.
 ///
 /// # Errors
 /// 410 when the history no longer reaches back; the shell sends it as an ERROR frame (`watch_error`) and ends the watch.
-pub fn watch_next(plan: &mut WatchPlan, head: &Head, _now: Timestamp) -> Result<Vec<Bytes>, Status> {
-    plan.revision = head.store.snapshot.revision();
-    Ok(Vec::new())
+pub fn watch_next(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<Vec<Bytes>, Status> {
+    if plan.initial.is_some() {
+        return Ok(initial_frames(plan, now));
+    }
+    let history = &head.store.history;
+    loop {
+        let events = history
+            .page(plan.kind.storage, plan.revision, EVENTS_PER_CALL_MAX)
+            .map_err(|expired| Status::expired(expired.to_string()))?;
+        let is_full = events.len() == EVENTS_PER_CALL_MAX;
+        plan.revision = match events.last() {
+            Some(last) if is_full => last.revision(),
+            _ => plan.revision.max(head.store.snapshot.revision()),
+        };
+        let frames: Vec<Bytes> = events.iter().filter_map(|event| event_frame(plan, event, now)).collect();
+        // Nothing of a full page concerned this watch: go on, so that no frames means nothing left.
+        if !frames.is_empty() || !is_full {
+            return Ok(frames);
+        }
+    }
 }
 
-/// A bookmark frame for where the watch stands.
-pub fn watch_bookmark(_plan: &WatchPlan, _head: &Head) -> Bytes {
-    Bytes::new()
+fn initial_frames(plan: &mut WatchPlan, now: Timestamp) -> Vec<Bytes> {
+    let Some(initial) = plan.initial.take() else { return Vec::new() };
+    let objects: Vec<_> = match &initial.after {
+        // The first page may use an index; a selection that fills more than a page goes on by key.
+        None => plan.selection.list(&plan.kind, &initial.snapshot).take(INITIAL_PER_CALL_MAX).cloned().collect(),
+        Some(after) => initial
+            .snapshot
+            .list_after(plan.kind.storage, &plan.selection.namespace, Some(after))
+            .filter(|object| plan.selection.matches(object))
+            .take(INITIAL_PER_CALL_MAX)
+            .cloned()
+            .collect(),
+    };
+    let mut frames: Vec<Bytes> = Vec::with_capacity(objects.len() + 1);
+    for object in &objects {
+        frames.push(object_frame(plan, Change::Added, object, now));
+    }
+    let last: Option<Key> = objects.last().map(|object| object.key.clone());
+    if objects.len() == INITIAL_PER_CALL_MAX {
+        plan.initial = Some(Initial { after: last, ..initial });
+    } else if initial.marks_end {
+        frames.push(bookmark_frame(&plan.kind, plan.request.options.shape, plan.revision, true));
+    }
+    frames
+}
+
+/// The frame an event makes for this watch, if it concerns it.
+fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<Bytes> {
+    let selection = &plan.selection;
+    let is_whole = selection.is_everything();
+    if !selection.namespace.is_empty() && *selection.namespace != *event.key().namespace {
+        return None;
+    }
+    let was = event.old.as_ref().is_some_and(|old| is_whole || selection.matches(old));
+    let is = !event.deleted && (is_whole || selection.matches(&event.object));
+    let change = match (was, is) {
+        (false, false) => return None,
+        (false, true) => Change::Added,
+        (true, true) => Change::Modified,
+        (true, false) => Change::Deleted,
+    };
+    let is_plain = plan.request.options.shape == Shape::Object && plan.kind.convert.is_none();
+    if change == event.change() && is_plain {
+        return Some(event.frame());
+    }
+    match (&event.old, change, event.deleted) {
+        // It left the selection: watchers are told the last state they could see, at the event's revision.
+        (Some(old), Change::Deleted, false) => {
+            let last = at_revision(old, event.revision(), &plan.kind);
+            Some(last.map_or_else(|| event.frame(), |last| object_frame(plan, change, &last, now)))
+        }
+        _ => Some(object_frame(plan, change, &event.object, now)),
+    }
+}
+
+fn at_revision(object: &Object, revision: Revision, kind: &Kind) -> Option<Object> {
+    let mut value = object.value();
+    value["metadata"]["resourceVersion"] = json!(revision.to_string());
+    Object::of_value(object.key.clone(), &value, &kind.fields).ok()
+}
+
+fn object_frame(plan: &mut WatchPlan, change: Change, object: &Object, now: Timestamp) -> Bytes {
+    match plan.request.options.shape {
+        Shape::Object => frame(change, &encode::object_bytes(&plan.kind, object)),
+        Shape::Metadata => frame(change, &encode::metadata_bytes(object)),
+        Shape::Table => {
+            let with_columns = !std::mem::replace(&mut plan.columns_sent, true);
+            frame(change, &table::of_one(&plan.kind, object, &plan.request.options, now, with_columns))
+        }
+    }
+}
+
+/// A bookmark frame: everything up to here was delivered.
+pub fn watch_bookmark(plan: &WatchPlan, head: &Head) -> Bytes {
+    // Writes of other kinds have moved the head without waking this watch.
+    let is_current =
+        head.store.history.since(plan.kind.storage, plan.revision).is_ok_and(|mut rest| rest.next().is_none());
+    let revision = if is_current { plan.revision.max(head.store.snapshot.revision()) } else { plan.revision };
+    bookmark_frame(&plan.kind, plan.request.options.shape, revision, false)
+}
+
+fn bookmark_frame(kind: &Kind, shape: Shape, revision: Revision, ends_initial: bool) -> Bytes {
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if ends_initial {
+        metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+    }
+    let object: Value = match shape {
+        Shape::Object => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
+        Shape::Metadata => {
+            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+        }
+        Shape::Table => table::bookmark(kind, metadata),
+    };
+    format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").into()
 }
 
 /// The last frame of a watch that cannot go on.

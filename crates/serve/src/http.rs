@@ -241,11 +241,6 @@ async fn drive(server: &Server, mut plan: WatchPlan, out: mpsc::Sender<Bytes>) {
     let end = tokio::time::sleep(Duration::from_secs(seconds));
     tokio::pin!(end);
     let mut bookmark = tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
-    for frame in std::mem::take(&mut plan.initial) {
-        if out.send(frame).await.is_err() {
-            return;
-        }
-    }
     loop {
         changes.mark_unchanged();
         loop {

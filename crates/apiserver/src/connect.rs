@@ -1,0 +1,138 @@
+//! Streams to containers: which node, pod and container a log, exec, attach, port-forward or proxy request means (K-06, K-07).
+
+use k8s_openapi::api::core::v1::Pod;
+use stead_api::{Request, Resource, Status};
+use stead_kinds::Kind;
+
+use crate::reply::StreamPlan;
+use crate::{Head, Reply, read};
+
+pub(crate) fn serve(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+    let resource = request.resource().ok_or_else(Status::no_such_path)?;
+    if kind.storage != "pods" {
+        return proxy(head, request, kind, resource);
+    }
+    let object = read::find(head, kind, request)?;
+    let pod = object.view::<Pod>();
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let container = match resource.subresource.as_str() {
+        "log" | "exec" | "attach" => container(&pod, request.options.param("container").unwrap_or_default())?,
+        _ => String::new(),
+    };
+    if node.is_empty() {
+        return match resource.subresource.as_str() {
+            // A pod that has not been placed has written nothing yet.
+            "log" => Ok(Reply::text(200, "")),
+            _ => Err(Status::bad_request(format!("pod {} does not have a host assigned", resource.name))),
+        };
+    }
+    Ok(Reply::Stream(Box::new(StreamPlan {
+        resource: resource.clone(),
+        node,
+        pod_uid: object.meta.uid.clone(),
+        container,
+        request: request.clone(),
+    })))
+}
+
+/// The container that the query names, or the only one.
+fn container(pod: &Pod, asked: &str) -> Result<String, Status> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let Some(spec) = &pod.spec else { return Err(Status::bad_request(format!("pod {name} has no containers"))) };
+    let mains: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+    let inits: Vec<&str> = spec.init_containers.iter().flatten().map(|c| c.name.as_str()).collect();
+    let ephemerals: Vec<&str> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.as_str()).collect();
+    if !asked.is_empty() {
+        let is_known = mains.iter().chain(&inits).chain(&ephemerals).any(|one| *one == asked);
+        let refuse = || Status::bad_request(format!("container {asked} is not valid for pod {name}"));
+        return if is_known { Ok(asked.to_owned()) } else { Err(refuse()) };
+    }
+    if let [only] = mains[..] {
+        return Ok(only.to_owned());
+    }
+    let annotations = pod.metadata.annotations.as_ref();
+    let preferred = annotations.and_then(|all| all.get("kubectl.kubernetes.io/default-container"));
+    if let Some(preferred) = preferred.filter(|one| mains.contains(&one.as_str())) {
+        return Ok(preferred.clone());
+    }
+    let mut message =
+        format!("a container name must be specified for pod {name}, choose one of: [{}]", mains.join(" "));
+    if !inits.is_empty() {
+        message.push_str(&format!(" or one of the init containers: [{}]", inits.join(" ")));
+    }
+    Err(Status::bad_request(message))
+}
+
+/// Services are proxied to one of their ready pods (N-20).
+fn proxy(head: &Head, request: &Request, kind: &Kind, resource: &Resource) -> Result<Reply, Status> {
+    use k8s_openapi::api::discovery::v1::EndpointSlice;
+    if kind.storage != "services" {
+        return Err(Status::no_such_path());
+    }
+    let mut parts = resource.name.rsplitn(3, ':');
+    let (last, middle) = (parts.next().unwrap_or_default(), parts.next());
+    // name, name:port, or scheme:name:port
+    let (service, port) = match middle {
+        Some(name) => (name, last),
+        None => (last, ""),
+    };
+    let snapshot = &head.store.snapshot;
+    if snapshot.find("services", &resource.namespace, service).is_none() {
+        return Err(Status::not_found("", "services", service));
+    }
+    for slice in
+        snapshot.indexed("endpointslices.discovery.k8s.io", &format!("label:kubernetes.io/service-name={service}"))
+    {
+        if *slice.key.namespace != *resource.namespace {
+            continue;
+        }
+        let slice = slice.view::<EndpointSlice>();
+        let wanted = slice.ports.iter().flatten().find(|one| {
+            port.is_empty() || one.name.as_deref() == Some(port) || one.port.is_some_and(|n| n.to_string() == port)
+        });
+        let Some(number) = wanted.and_then(|one| one.port) else { continue };
+        let ready = slice
+            .endpoints
+            .iter()
+            .flatten()
+            .find(|one| one.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true) && one.target_ref.is_some());
+        let Some((node, target)) = ready.and_then(|one| Some((one.node_name.clone()?, one.target_ref.clone()?))) else {
+            continue;
+        };
+        let target_name = target.name.unwrap_or_default();
+        let resource = Resource { name: format!("{target_name}:{number}"), plural: "pods".into(), ..resource.clone() };
+        return Ok(Reply::Stream(Box::new(StreamPlan {
+            resource,
+            node,
+            pod_uid: target.uid.unwrap_or_default(),
+            container: String::new(),
+            request: request.clone(),
+        })));
+    }
+    Err(Status::unavailable(format!("no endpoints available for service \"{}\"", resource.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn chosen(containers: serde_json::Value, asked: &str) -> String {
+        let pod = json!({"metadata": {"name": "web-0"}, "spec": containers});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        container(&pod, asked).unwrap_or_else(|status| status.message)
+    }
+
+    #[test]
+    fn the_container_is_named_or_the_only_one() {
+        let one = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}]});
+        let two = json!({"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]});
+        assert_eq!(chosen(one.clone(), ""), "a");
+        assert_eq!(chosen(one.clone(), "i"), "i");
+        assert_eq!(chosen(one, "x"), "container x is not valid for pod web-0");
+        assert_eq!(
+            chosen(two, ""),
+            "a container name must be specified for pod web-0, choose one of: [a b] or one of the init containers: [i]"
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! Pages of a list: the continue token, resourceVersion semantics, and the objects of an older revision.
+//!
+//! Contract: every page of one list shows the same revision; a page whose revision is no longer kept is refused with 410.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+use stead_api::status::{Cause, FieldErrorKind};
+use stead_api::{Errors, FieldPath, Key, Object, Options, Revision, Status};
+use stead_kinds::Kind;
+
+use crate::Head;
+use crate::select::Selection;
+
+/// Where the next page begins.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Token {
+    /// The revision that all pages show.
+    #[serde(rename = "rv")]
+    pub revision: Revision,
+    /// The last key delivered.
+    #[serde(rename = "ns")]
+    pub namespace: String,
+    #[serde(rename = "n")]
+    pub name: String,
+    /// How many objects follow, where that is told.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<usize>,
+}
+
+impl Token {
+    pub(crate) fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    pub(crate) fn decode(text: &str) -> Result<Token, Status> {
+        let invalid = |why: String| Status::bad_request(format!("continue key is not valid: {why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| invalid(e.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))
+    }
+}
+
+/// Which revision a read is to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// The newest we have.
+    Head,
+    Exactly(Revision),
+}
+
+/// What `resourceVersion` and `resourceVersionMatch` ask of a list.
+pub(crate) fn revision_of(options: &Options, head: &Head) -> Result<At, Status> {
+    let mut errors = Errors::default();
+    let (version, rule) = (options.resource_version.as_str(), options.resource_version_match.as_str());
+    let at = FieldPath::new("resourceVersionMatch");
+    if options.send_initial_events.is_some() {
+        errors.forbidden(&FieldPath::new("sendInitialEvents"), "sendInitialEvents is forbidden for list");
+    }
+    match (rule, version) {
+        ("", _) => {}
+        (_, _) if !options.continue_token.is_empty() => {
+            errors.forbidden(&at, "resourceVersionMatch is forbidden when continue is provided");
+        }
+        (_, "") => errors.forbidden(&at, "resourceVersionMatch is forbidden unless resourceVersion is provided"),
+        ("Exact", "0") => {
+            errors.forbidden(&at, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        ("Exact" | "NotOlderThan", _) => {}
+        (other, _) => errors.not_supported(&at, other, &["Exact", "NotOlderThan", ""]),
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid("meta.k8s.io", "ListOptions", "", errors));
+    }
+    let Some(revision) = parse_revision(version)? else { return Ok(At::Head) };
+    not_in_the_future(revision, head)?;
+    let is_exact = rule == "Exact" || (rule.is_empty() && options.limit.is_some());
+    Ok(if is_exact { At::Exactly(revision) } else { At::Head })
+}
+
+/// A resourceVersion parameter; None for "" and "0", which name no revision.
+pub(crate) fn parse_revision(text: &str) -> Result<Option<Revision>, Status> {
+    match text {
+        "" | "0" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+            Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: {why}"))
+        }),
+    }
+}
+
+pub(crate) fn not_in_the_future(revision: Revision, head: &Head) -> Result<(), Status> {
+    let current = head.store.snapshot.revision();
+    if revision <= current {
+        return Ok(());
+    }
+    let message = format!("Timeout: Too large resource version: {revision}, current: {current}");
+    let cause = Cause {
+        reason: "ResourceVersionTooLarge".into(),
+        message: "Too large resource version".into(),
+        field: String::new(),
+    };
+    Err(Status::timeout(message).with_causes(vec![cause]).retry_after(1))
+}
+
+/// One page: the objects, what is known of the rest, and the token for it.
+pub(crate) struct Page {
+    pub revision: Revision,
+    pub objects: Vec<Arc<Object>>,
+    pub next: Option<Token>,
+}
+
+/// The page that the options ask for.
+pub(crate) fn page(head: &Head, kind: &Kind, selection: &Selection, options: &Options) -> Result<Page, Status> {
+    let limit = options.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    if options.continue_token.is_empty() {
+        let at = revision_of(options, head)?;
+        let total = selection.is_everything().then(|| count(head, kind, selection));
+        return match at {
+            At::Head => {
+                Ok(cut(selection.list(kind, &head.store.snapshot), limit, total, head.store.snapshot.revision()))
+            }
+            At::Exactly(revision) => {
+                let past = past(head, kind, revision, gone)?;
+                let objects = objects_at(head, kind, selection, None, past);
+                Ok(cut(objects.iter(), limit, None, revision))
+            }
+        };
+    }
+    if !options.resource_version.is_empty() && options.resource_version != "0" {
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    let token = Token::decode(&options.continue_token)?;
+    not_in_the_future(token.revision, head)?;
+    let after = Key::new(kind.storage, &token.namespace, &token.name);
+    let past = past(head, kind, token.revision, gone_continue)?;
+    if past.is_empty() {
+        let rest = head.store.snapshot.list_after(kind.storage, &selection.namespace, Some(&after));
+        return Ok(cut(rest.filter(|o| selection.matches(o)), limit, token.remaining, token.revision));
+    }
+    let objects = objects_at(head, kind, selection, Some(&after), past);
+    Ok(cut(objects.iter(), limit, token.remaining, token.revision))
+}
+
+fn count(head: &Head, kind: &Kind, selection: &Selection) -> usize {
+    match selection.namespace.as_str() {
+        "" => head.store.snapshot.count(kind.storage),
+        namespace => head.store.snapshot.list(kind.storage, namespace).count(),
+    }
+}
+
+fn cut<'a>(
+    mut objects: impl Iterator<Item = &'a Arc<Object>>,
+    limit: usize,
+    total: Option<usize>,
+    revision: Revision,
+) -> Page {
+    let taken: Vec<Arc<Object>> = objects.by_ref().take(limit).cloned().collect();
+    let has_more = objects.next().is_some();
+    let next = taken.last().filter(|_| has_more).map(|last| Token {
+        revision,
+        namespace: last.key.namespace.to_string(),
+        name: last.key.name.to_string(),
+        remaining: total.map(|total| total.saturating_sub(taken.len())),
+    });
+    Page { revision, objects: taken, next }
+}
+
+fn gone(asked: Revision, oldest: Revision) -> Status {
+    Status::expired(format!("too old resource version: {asked} ({oldest})"))
+}
+
+fn gone_continue(_: Revision, _: Revision) -> Status {
+    Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. \
+         You must start a new list without the continue parameter.",
+    )
+}
+
+type Past = OrdMap<Key, Option<Arc<Object>>>;
+
+/// What has changed since a revision, by key.
+fn past(
+    head: &Head,
+    kind: &Kind,
+    revision: Revision,
+    refuse: fn(Revision, Revision) -> Status,
+) -> Result<Past, Status> {
+    head.store.history.undo(kind.storage, revision).map_err(|expired| refuse(expired.asked, expired.oldest))
+}
+
+/// The selected objects after a key, as they were when `past` had not happened yet.
+fn objects_at(head: &Head, kind: &Kind, selection: &Selection, after: Option<&Key>, past: Past) -> Vec<Arc<Object>> {
+    let now = head.store.snapshot.list_after(kind.storage, &selection.namespace, after);
+    let unchanged = now.filter(|object| !past.contains_key(&object.key)).cloned();
+    let mut changed = past.iter().filter(|(key, _)| after.is_none_or(|after| *key > after));
+    let mut merged: Vec<Arc<Object>> = Vec::new();
+    let mut waiting = changed.next();
+    for object in unchanged {
+        while let Some((key, then)) = waiting.filter(|(key, _)| **key < object.key) {
+            debug_assert!(then.as_ref().is_none_or(|then| then.key == *key), "undo is by key");
+            merged.extend(then.clone());
+            waiting = changed.next();
+        }
+        merged.push(object);
+    }
+    while let Some((_, then)) = waiting {
+        merged.extend(then.clone());
+        waiting = changed.next();
+    }
+    merged.retain(|object| selection.matches(object));
+    merged
+}
+
+/// 422 of one forbidden option.
+pub(crate) fn forbidden_option(field: &str, why: &str) -> Status {
+    let mut errors = Errors::default();
+    errors.push(FieldErrorKind::Forbidden, &FieldPath::new(field), serde_json::Value::Null, why);
+    Status::invalid("meta.k8s.io", "ListOptions", "", errors)
+}

@@ -1,0 +1,55 @@
+//! The scale subresource: autoscaling/v1 Scale over a kind's own paths (ST-11).
+
+use serde_json::{Value, json};
+use stead_api::{LabelSelector, Object};
+use stead_kinds::Kind;
+
+use crate::read::scale_paths;
+
+/// The Scale of an object.
+pub(crate) fn of(kind: &Kind, object: &Object) -> Value {
+    of_value(kind, &object.value())
+}
+
+pub(crate) fn of_value(kind: &Kind, value: &Value) -> Value {
+    let (spec, status, selector) = scale_paths(kind).unwrap_or_default();
+    let from = &value["metadata"];
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if !from[field].is_null() {
+            metadata[field] = from[field].clone();
+        }
+    }
+    let mut scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": {},
+        "status": {"replicas": at(value, status).as_i64().unwrap_or(0)}});
+    if let Some(replicas) = at(value, spec).as_i64().filter(|replicas| *replicas != 0) {
+        scale["spec"]["replicas"] = json!(replicas);
+    }
+    let text = match at(value, selector) {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        object => LabelSelector::from_value(Some(object)).map(|s| s.to_string()).unwrap_or_default(),
+    };
+    if !text.is_empty() {
+        scale["status"]["selector"] = json!(text);
+    }
+    scale
+}
+
+/// The value at a dotted path.
+pub(crate) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    path.split('.').filter(|part| !part.is_empty()).fold(value, |at, part| &at[part])
+}
+
+/// Sets the replicas of the object that a Scale describes.
+pub(crate) fn set_replicas(kind: &Kind, value: &mut Value, replicas: i64) {
+    let (spec, _, _) = scale_paths(kind).unwrap_or_default();
+    let mut at = value;
+    for part in spec.split('.').filter(|part| !part.is_empty()) {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[part];
+    }
+    *at = json!(replicas);
+}
