@@ -1,9 +1,26 @@
-//! Controllers: what should be done, as data.
+//! Controllers: what should be done, as data; and the control plane that runs them.
 //!
 //! A controller is a constant: its name, what wakes it, and a function from a snapshot, a key and now to a `Plan`. It never learns
 //! why it was called, cannot fail and does nothing itself; `plane.rs` applies plans through the same write path as a user's
 //! request (One path).
+//!
+//! Start with `plan.rs` (the words) and `plane.rs` (the loop); then each controller is one file and one line in `ALL`.
 
+pub mod names;
 pub mod plan;
+pub mod plane;
+
+pub mod facts;
+mod garbage;
+mod queue;
+mod recorder;
+mod statefulset;
+
+#[cfg(test)]
+mod fixture;
 
 pub use plan::{Action, Controller, EventType, Note, Plan, View, Watch};
+pub use plane::{Batch, Plane, Released, RequestId};
+
+/// Every controller. Their order is the order within a round.
+pub const ALL: &[Controller] = &[statefulset::CONTROLLER];

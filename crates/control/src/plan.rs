@@ -11,6 +11,9 @@ use stead_apiserver::Cluster;
 use stead_kinds::Registry;
 use stead_store::{Event, Snapshot};
 
+/// In `Watch::kind`: objects of every kind. Its `keys` must be cheap, for it runs on each write.
+pub const ANY: KindName = "*";
+
 /// All that a decision may depend on.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -49,11 +52,13 @@ pub struct Plan {
     pub events: Vec<Note>,
     /// When to look again even if nothing changes.
     pub wake_at: Option<Timestamp>,
+    /// Something stood in the way (a note says what): look again after a back-off, as after a refusal.
+    pub retry: bool,
 }
 
 #[derive(Debug)]
 pub enum Action {
-    /// The value carries apiVersion, kind, metadata.name (or generateName) and namespace. `note` replaces the plan's own success note.
+    /// The value carries apiVersion, kind, metadata.name (or generateName) and namespace.
     Create {
         kind: KindName,
         value: Value,
@@ -64,10 +69,18 @@ pub enum Action {
     Update {
         kind: KindName,
         value: Value,
+        on_success: Option<Note>,
+        on_failure: Option<Note>,
     },
     /// The same, for the status subresource.
     UpdateStatus {
         kind: KindName,
+        value: Value,
+    },
+    /// The same, for another subresource (`finalize`).
+    UpdateSubresource {
+        kind: KindName,
+        subresource: &'static str,
         value: Value,
     },
     Delete {
@@ -82,13 +95,70 @@ pub enum Action {
         pod: Key,
         uid: String,
         node: String,
+        on_success: Option<Note>,
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Plan {
+    pub fn none() -> Plan {
+        Plan::default()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.actions.is_empty() && self.events.is_empty()
+    }
+
+    /// Looks again at `at`, or earlier if that was asked for before.
+    pub fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub fn note(&mut self, note: Note) {
+        self.events.push(note);
+    }
+
+    pub fn create(&mut self, kind: KindName, value: Value) {
+        self.actions.push(Action::Create { kind, value, on_success: None, on_failure: None });
+    }
+
+    pub fn update(&mut self, kind: KindName, value: Value) {
+        self.actions.push(Action::Update { kind, value, on_success: None, on_failure: None });
+    }
+
+    pub fn update_status(&mut self, kind: KindName, value: Value) {
+        self.actions.push(Action::UpdateStatus { kind, value });
+    }
+
+    /// Deletes this very object in the background, with the grace that it asks for.
+    pub fn delete(&mut self, object: &Object) {
+        self.delete_noted(object, None, None);
+    }
+
+    pub fn delete_noted(&mut self, object: &Object, on_success: Option<Note>, on_failure: Option<Note>) {
+        self.actions.push(Action::Delete {
+            key: object.key.clone(),
+            uid: object.meta.uid.clone(),
+            propagation: Propagation::Background,
+            grace_seconds: None,
+            on_success,
+            on_failure,
+        });
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventType {
     Normal,
     Warning,
+}
+
+impl EventType {
+    pub fn name(self) -> &'static str {
+        match self {
+            EventType::Normal => "Normal",
+            EventType::Warning => "Warning",
+        }
+    }
 }
 
 /// An Event to record about an object. In a failure note the text `{error}` is replaced by the refusal's message.
@@ -98,4 +168,14 @@ pub struct Note {
     pub r#type: EventType,
     pub reason: &'static str,
     pub message: String,
+}
+
+impl Note {
+    pub fn normal(about: &Key, reason: &'static str, message: impl Into<String>) -> Note {
+        Note { about: about.clone(), r#type: EventType::Normal, reason, message: message.into() }
+    }
+
+    pub fn warning(about: &Key, reason: &'static str, message: impl Into<String>) -> Note {
+        Note { about: about.clone(), r#type: EventType::Warning, reason, message: message.into() }
+    }
 }

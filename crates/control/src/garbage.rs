@@ -1,0 +1,1 @@
+pub const POD_COLLECTOR: &str = "pod-garbage-collector";

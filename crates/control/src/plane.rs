@@ -1,0 +1,388 @@
+//! `Plane`: the whole control plane as one single-threaded state machine.
+//!
+//! Contract: `step(now, requests)` applies the requests in order, then lets controllers act on what changed until nothing is left to
+//! say or the step's budget is used up (then `wake_at` is now). One step is one `Batch` is one atomic commit (Durable): replies and
+//! the new head come out of a batch only through `synced`, with which the caller states that its writes are on disk.
+//!
+//! - **One path**: a plan is applied through `serve_write`, as a user's request is, under the controller's own name.
+//! - **Level**: what to do depends on the snapshot, the key and now; a restored plane wakes every key and goes on.
+//! - **AtMostOne** (B-39): a pod is stored under its name, so a second one can be made only when the first object is gone; and no
+//!   controller but the pod garbage collector may remove a pod without its node's consent, which `apply` asserts.
+//! - **Bounded**: `RECONCILES_PER_STEP_MAX`, `WRITES_PER_STEP_MAX`, back-off per key in `queue.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use stead_api::request::Propagation;
+use stead_api::{Key, KindName, Request, Resource, Revision, Status, User, Verb};
+use stead_apiserver::{Bootstrap, Cluster, Context, Head, Ids, Reply, bootstrap, registry_of, serve_write};
+use stead_kinds::Registry;
+use stead_store::{Corrupt, Event, Record, Store};
+
+use crate::names::{CUSTOM_RESOURCE, EVENT, POD};
+use crate::plan::{ANY, Action, Controller, Note, Plan, View};
+use crate::queue::{Item, Queue};
+use crate::recorder::{Recorder, Write};
+
+/// How many keys one step looks at, and how many revisions its controllers may write, before it hands over what it has.
+pub const RECONCILES_PER_STEP_MAX: usize = 4096;
+pub const WRITES_PER_STEP_MAX: u64 = 512;
+
+/// Names a request of a batch to whoever waits for its reply.
+pub type RequestId = u64;
+
+type Keys = fn(&View, &Event) -> Vec<Key>;
+
+pub struct Plane {
+    store: Store,
+    registry: Arc<Registry>,
+    ids: Ids,
+    cluster: Cluster,
+    controllers: &'static [Controller],
+    users: Vec<Arc<User>>,
+    /// Who is woken by a kind; kinds that nobody watches cost one failed look-up.
+    watchers: BTreeMap<KindName, Vec<(usize, Keys)>>,
+    any: Vec<(usize, Keys)>,
+    queue: Queue,
+    recorder: Recorder,
+    now: Timestamp,
+    /// False until the first step has woken every key.
+    started: bool,
+}
+
+impl Plane {
+    /// Starts from durable records. `seed` must differ at every start of a cluster: uids come from it.
+    ///
+    /// # Errors
+    /// The first record that cannot be trusted.
+    pub fn restore(
+        seed: u64,
+        cluster: Cluster,
+        revision: Revision,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Plane, Corrupt> {
+        Plane::restore_with(crate::ALL, seed, cluster, revision, records)
+    }
+
+    /// The same with other controllers.
+    pub fn restore_with(
+        controllers: &'static [Controller],
+        seed: u64,
+        cluster: Cluster,
+        revision: Revision,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Plane, Corrupt> {
+        let records: Vec<Record> = records.into_iter().collect();
+        // What to index of custom resources is told by their definitions, so these are read first.
+        let definitions = records.iter().filter(|r| r.key.kind == CUSTOM_RESOURCE).cloned();
+        let built_in = Registry::with([]);
+        let definitions = stead_store::durable::restore(revision, definitions, |kind| built_in.fields(kind))?;
+        let registry = registry_of(&definitions);
+        let snapshot = stead_store::durable::restore(revision, records.into_iter(), |kind| registry.fields(kind))?;
+
+        let mut watchers: BTreeMap<KindName, Vec<(usize, Keys)>> = BTreeMap::new();
+        for (index, controller) in controllers.iter().enumerate() {
+            for watch in controller.watches {
+                watchers.entry(watch.kind).or_default().push((index, watch.keys));
+            }
+        }
+        let any = watchers.remove(ANY).unwrap_or_default();
+        Ok(Plane {
+            recorder: Recorder::restored(&snapshot),
+            store: Store::restored(snapshot),
+            registry,
+            ids: Ids::seeded(seed ^ revision.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            cluster,
+            controllers,
+            users: controllers.iter().map(|c| Arc::new(User::controller(c.name))).collect(),
+            watchers,
+            any,
+            queue: Queue::default(),
+            now: Timestamp::UNIX_EPOCH,
+            started: false,
+        })
+    }
+
+    /// Makes the objects that every cluster has.
+    pub fn bootstrap(&mut self, now: Timestamp, facts: &Bootstrap) -> Batch {
+        self.now = self.now.max(now);
+        bootstrap(&mut self.context(), facts);
+        self.settle();
+        self.batch(Vec::new())
+    }
+
+    /// Applies requests and lets controllers act.
+    pub fn step(&mut self, now: Timestamp, requests: Vec<(RequestId, Request)>) -> Batch {
+        // A clock that was set back must not undo what was decided by it.
+        self.now = self.now.max(now);
+        let mut replies = Vec::with_capacity(requests.len());
+        for (id, request) in requests {
+            replies.push((id, serve_write(&mut self.context(), &request)));
+        }
+        self.settle();
+        self.batch(replies)
+    }
+
+    /// When to step even without requests; now or earlier while work is queued.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        if !self.started || !self.queue.is_idle() { Some(self.now) } else { self.queue.wake_at() }
+    }
+
+    /// The head as it is in memory, which may be ahead of the disk: for the first publication after restore and for tests.
+    pub fn head(&self) -> Head {
+        Head { store: self.store.head().clone(), registry: Arc::clone(&self.registry) }
+    }
+
+    fn context(&mut self) -> Context<'_> {
+        Context {
+            now: self.now,
+            store: &mut self.store,
+            registry: &mut self.registry,
+            ids: &mut self.ids,
+            cluster: &self.cluster,
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View { snapshot: self.store.snapshot(), registry: &self.registry, cluster: &self.cluster, now: self.now }
+    }
+
+    fn batch(&mut self, replies: Vec<(RequestId, Reply)>) -> Batch {
+        Batch {
+            writes: self.store.take_writes(),
+            revision: self.store.snapshot().revision(),
+            replies,
+            head: self.head(),
+        }
+    }
+
+    /// Reconciles until nothing is queued or the budget is used up.
+    fn settle(&mut self) {
+        if !self.started {
+            self.started = true;
+            self.wake_everything();
+        }
+        self.queue.wake_due(self.now);
+        self.dispatch();
+        let first = self.store.snapshot().revision();
+        for _ in 0..RECONCILES_PER_STEP_MAX {
+            if self.store.snapshot().revision() - first >= WRITES_PER_STEP_MAX {
+                return;
+            }
+            let Some(item) = self.queue.pop() else { return };
+            let plan = (self.controllers[item.0].reconcile)(&self.view(), &item.1);
+            self.perform(item, plan);
+            self.dispatch();
+        }
+    }
+
+    fn wake_everything(&mut self) {
+        let all: Vec<Event> =
+            self.store.snapshot().all().map(|object| Event::new(None, Arc::clone(object), false)).collect();
+        for event in &all {
+            self.wake_watchers(event);
+        }
+    }
+
+    /// Wakes the watchers of what was written since the last call.
+    fn dispatch(&mut self) {
+        for event in self.store.take_events() {
+            if event.deleted && event.key().kind == EVENT {
+                self.recorder.forget(event.key());
+            }
+            self.wake_watchers(&event);
+        }
+    }
+
+    fn wake_watchers(&mut self, event: &Event) {
+        let view =
+            View { snapshot: self.store.snapshot(), registry: &self.registry, cluster: &self.cluster, now: self.now };
+        for (controller, keys) in self.watchers.get(event.key().kind).into_iter().flatten().chain(&self.any) {
+            for key in keys(&view, event) {
+                self.queue.wake((*controller, key));
+            }
+        }
+    }
+
+    /// Applies a plan; the first refusal cuts it.
+    fn perform(&mut self, item: Item, plan: Plan) {
+        let mut refused = false;
+        for action in plan.actions {
+            let (on_success, on_failure) = notes(&action);
+            match self.apply(item.0, action) {
+                Ok(()) => on_success.iter().for_each(|note| self.record(item.0, note)),
+                Err(status) => {
+                    // In a namespace that goes away nothing can be made, and nobody needs to be told.
+                    if !is_namespace_terminating(&status) {
+                        self.record_refusal(&item, on_failure, &status);
+                    }
+                    refused = true;
+                    break;
+                }
+            }
+        }
+        for note in &plan.events {
+            self.record(item.0, note);
+        }
+        if let Some(at) = plan.wake_at {
+            self.queue.wake_later(item.clone(), at);
+        }
+        if refused || plan.retry {
+            self.queue.failed(item, self.now);
+        } else {
+            self.queue.succeeded(&item);
+        }
+    }
+
+    fn record_refusal(&mut self, item: &Item, on_failure: Option<Note>, status: &Status) {
+        // A conflict means that the plan was made for an older version; the next one is not.
+        if status.reason == "Conflict" {
+            return;
+        }
+        let mut note = on_failure.unwrap_or_else(|| Note::warning(&item.1, "FailedSync", "{error}"));
+        note.message = note.message.replace("{error}", &status.message);
+        self.record(item.0, &note);
+    }
+
+    fn apply(&mut self, controller: usize, action: Action) -> Result<(), Status> {
+        let (verb, kind, subresource, body, deleted) = match action {
+            Action::Create { kind, value, .. } => (Verb::Create, kind, "", value, None),
+            Action::Update { kind, value, .. } => (Verb::Update, kind, "", value, None),
+            Action::UpdateStatus { kind, value } => (Verb::Update, kind, "status", value, None),
+            Action::UpdateSubresource { kind, subresource, value } => (Verb::Update, kind, subresource, value, None),
+            Action::Bind { pod, uid, node, .. } => {
+                (Verb::Create, POD, "binding", binding(&pod, &uid, &node), Some(pod))
+            }
+            Action::Delete { key, uid, propagation, grace_seconds, .. } => {
+                let removes_at_once = key.kind == POD && grace_seconds == Some(0);
+                assert!(
+                    !removes_at_once || self.controllers[controller].name == crate::garbage::POD_COLLECTOR,
+                    "AtMostOne: {key} would be removed without its node's consent"
+                );
+                (Verb::Delete, key.kind, "", delete_options(&uid, propagation, grace_seconds), Some(key))
+            }
+        };
+        let is_delete = verb == Verb::Delete;
+        let request = self.request(controller, verb, kind, subresource, body, deleted)?;
+        match serve_write(&mut self.context(), &request) {
+            Reply::Failure { status, .. } if is_delete && status.code == 404 => Ok(()),
+            Reply::Failure { status, .. } => Err(*status),
+            _ => Ok(()),
+        }
+    }
+
+    fn request(
+        &self,
+        controller: usize,
+        verb: Verb,
+        kind: KindName,
+        subresource: &str,
+        body: Value,
+        key: Option<Key>,
+    ) -> Result<Request, Status> {
+        let Some(kind) = self.registry.stored(kind) else {
+            return Err(Status::no_such_path());
+        };
+        let of_body = |field: &str| body["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let (namespace, name) = match &key {
+            Some(key) => (key.namespace.to_string(), key.name.to_string()),
+            None if verb == Verb::Create => (of_body("namespace"), String::new()),
+            None => (of_body("namespace"), of_body("name")),
+        };
+        let resource = Resource {
+            group: kind.group.into(),
+            version: kind.version.into(),
+            plural: kind.plural.into(),
+            namespace,
+            name,
+            subresource: subresource.into(),
+            subpath: String::new(),
+        };
+        let mut request = Request::of(Arc::clone(&self.users[controller]), verb, resource, body);
+        request.options.field_manager = self.controllers[controller].name.into();
+        Ok(request)
+    }
+
+    /// Records a note as an Event. A refusal is dropped: Events are best effort, as upstream's are.
+    fn record(&mut self, controller: usize, note: &Note) {
+        let Some(about) = self.store.snapshot().get(&note.about).cloned() else { return };
+        let id = self.ids.next_u64();
+        let source = self.controllers[controller].name;
+        let around = (self.store.snapshot(), &*self.registry);
+        let write = match self.recorder.write(around, source, note, &about, self.now, id) {
+            Some(Write::Create(value)) => Action::Create { kind: EVENT, value, on_success: None, on_failure: None },
+            Some(Write::Update(value)) => Action::Update { kind: EVENT, value, on_success: None, on_failure: None },
+            None => return,
+        };
+        let _ = self.apply(controller, write);
+    }
+}
+
+fn notes(action: &Action) -> (Option<Note>, Option<Note>) {
+    match action {
+        Action::Create { on_success, on_failure, .. }
+        | Action::Update { on_success, on_failure, .. }
+        | Action::Delete { on_success, on_failure, .. } => (on_success.clone(), on_failure.clone()),
+        Action::Bind { on_success, .. } => (on_success.clone(), None),
+        Action::UpdateStatus { .. } | Action::UpdateSubresource { .. } => (None, None),
+    }
+}
+
+fn is_namespace_terminating(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == "NamespaceTerminating"))
+}
+
+fn binding(pod: &Key, uid: &str, node: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": &*pod.name, "namespace": &*pod.namespace, "uid": uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node}})
+}
+
+fn delete_options(uid: &str, propagation: Propagation, grace_seconds: Option<i64>) -> Value {
+    let policy = match propagation {
+        Propagation::Orphan => "Orphan",
+        Propagation::Background => "Background",
+        Propagation::Foreground => "Foreground",
+    };
+    let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
+        "preconditions": {"uid": uid}});
+    if let Some(seconds) = grace_seconds {
+        options["gracePeriodSeconds"] = json!(seconds);
+    }
+    options
+}
+
+/// What a step wants durable, and what may be told once it is.
+#[must_use]
+pub struct Batch {
+    writes: Vec<(Key, Option<Bytes>)>,
+    revision: Revision,
+    replies: Vec<(RequestId, Reply)>,
+    head: Head,
+}
+
+impl Batch {
+    /// The last state of every key that was written: bytes, or None when it is gone. To be committed together.
+    pub fn writes(&self) -> &[(Key, Option<Bytes>)] {
+        &self.writes
+    }
+
+    /// The store's revision after these writes; durable with them.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The caller states that `writes` and `revision` are durable.
+    pub fn synced(self) -> Released {
+        Released { replies: self.replies, head: self.head }
+    }
+}
+
+/// What may leave the plane after a commit.
+pub struct Released {
+    pub replies: Vec<(RequestId, Reply)>,
+    pub head: Head,
+}
