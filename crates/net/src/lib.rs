@@ -4,7 +4,11 @@
 //! changed objects); nothing here reads a clock, a socket or a file.
 //! Source: behaviour rows D-01 to D-22 and N-01 to N-13.
 
+pub mod catalog;
 pub mod cidr;
 pub mod proxy;
 
 pub use cidr::Cidr;
+
+#[cfg(test)]
+mod fixture;

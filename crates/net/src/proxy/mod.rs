@@ -4,10 +4,14 @@
 //! with the policies already applied. How the kernel is told is the host's matter.
 //! Source: behaviour rows N-01 to N-14.
 
+mod rules;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+
+pub use rules::Proxy;
 
 /// Everything a node forwards for Services: `namespace/name:port/PROTOCOL` → how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,3 +99,53 @@ impl fmt::Display for Endpoint {
         write!(f, "{}:{}", self.ip, self.port)
     }
 }
+
+impl fmt::Display for Ruleset {
+    /// One line a port, in order: how it is reached, and who answers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, port) in &self.ports {
+            writeln!(f, "{id} {port}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.cluster_ip, self.port)?;
+        for ip in &self.external_ips {
+            write!(f, " {ip}:{}", self.port)?;
+        }
+        if let Some(port) = self.node_port {
+            write!(f, " *:{port}")?;
+        }
+        if let Some(seconds) = self.affinity_seconds {
+            write!(f, " affinity={seconds}s")?;
+        }
+        write!(f, " ->")?;
+        match self.endpoints.is_empty() {
+            true => write!(f, " refuse")?,
+            false => list(f, &self.endpoints)?,
+        }
+        for (policy, is_set) in [("internal", self.internal_local), ("external", self.external_local)] {
+            if is_set {
+                write!(f, " {policy}=local")?;
+            }
+        }
+        for (node, endpoints) in &self.local {
+            write!(f, " {node}:")?;
+            match endpoints.is_empty() {
+                true => write!(f, " drop")?,
+                false => list(f, endpoints)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, endpoints: &[Endpoint]) -> fmt::Result {
+    endpoints.iter().try_for_each(|endpoint| write!(f, " {endpoint}"))
+}
+
+#[cfg(test)]
+mod tests;
