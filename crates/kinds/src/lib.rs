@@ -6,12 +6,15 @@
 //! To add a kind without behaviour, add a constant to `plain.rs`. To add one with behaviour, add a file with a constant and an
 //! `impl Behavior` for its type, and a line in `ALL`.
 
+pub mod check;
 pub mod columns;
 pub mod event;
+pub mod fill;
 pub mod human;
 pub mod meta;
 pub mod names;
 pub mod node;
+pub mod path;
 pub mod persistentvolume;
 pub mod persistentvolumeclaim;
 pub mod plain;
@@ -20,6 +23,7 @@ pub mod rbac;
 pub mod registry;
 pub mod review;
 pub mod service;
+pub mod template;
 pub mod workload;
 
 use std::any::Any;

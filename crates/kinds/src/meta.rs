@@ -2,25 +2,24 @@
 //!
 //! Works on the JSON value, so that custom resources are checked by the same lines. Texts and limits as Kubernetes has them.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use stead_api::names::{label_value, qualified_name};
 use stead_api::status::FieldErrorKind;
-use stead_api::{Errors, FieldPath, Object};
+use stead_api::{Errors, Object};
 
 use crate::Kind;
+use crate::path::Path;
 
 /// The bytes of all annotation keys and values together.
 pub const ANNOTATION_BYTES_MAX: usize = 256 << 10;
 
 /// Checks `metadata` of a new object, or of a new version of `old`.
 pub fn validate(kind: &Kind, new: &Value, old: Option<&Object>, errors: &mut Errors) {
-    let at = FieldPath::new("metadata");
+    let at = Path::root("metadata");
     let meta = &new["metadata"];
     validate_names(kind, meta, &at, errors);
-    let empty = Map::new();
-    let map = |field: &str| meta[field].as_object().unwrap_or(&empty).clone();
-    validate_labels(&map("labels"), &at.child("labels"), errors);
-    validate_annotations(&map("annotations"), &at.child("annotations"), errors);
+    validate_labels(pairs(&meta["labels"]), at.child("labels"), errors);
+    validate_annotations(pairs(&meta["annotations"]), &at.child("annotations"), errors);
     validate_owners(&meta["ownerReferences"], &at.child("ownerReferences"), errors);
     validate_finalizers(&meta["finalizers"], &at.child("finalizers"), errors);
     if let Some(old) = old {
@@ -32,86 +31,85 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or("")
 }
 
-fn validate_names(kind: &Kind, meta: &Value, at: &FieldPath, errors: &mut Errors) {
+fn validate_names(kind: &Kind, meta: &Value, at: &Path, errors: &mut Errors) {
     let generate = text(meta, "generateName");
     if !generate.is_empty() {
         // A prefix may end in a dash: something follows it.
         let masked = generate.strip_suffix('-').map_or(generate.to_owned(), |stem| format!("{stem}a"));
         for message in (kind.name_rule)(&masked) {
-            errors.invalid(&at.child("generateName"), generate, message);
+            at.child("generateName").invalid(errors, generate, message);
         }
     }
     let name = text(meta, "name");
     if name.is_empty() {
         if kind.verbs != crate::Verbs::CreateOnly {
-            errors.required(&at.child("name"), "name or generateName is required");
+            at.child("name").required(errors, "name or generateName is required");
         }
     } else {
         for message in (kind.name_rule)(name) {
-            errors.invalid(&at.child("name"), name, message);
+            at.child("name").invalid(errors, name, message);
         }
     }
     let namespace = text(meta, "namespace");
     if kind.namespaced {
         if namespace.is_empty() {
-            errors.required(&at.child("namespace"), "");
+            at.child("namespace").required(errors, "");
         } else {
             for message in stead_api::names::dns1123_label(namespace) {
-                errors.invalid(&at.child("namespace"), namespace, message);
+                at.child("namespace").invalid(errors, namespace, message);
             }
         }
     } else if !namespace.is_empty() {
-        errors.forbidden(&at.child("namespace"), "not allowed on this type");
+        at.child("namespace").forbidden(errors, "not allowed on this type");
     }
 }
 
-/// Keys and values of a label map; also for `spec.template.metadata.labels`, selectors and node selectors.
-pub fn validate_labels(labels: &Map<String, Value>, at: &FieldPath, errors: &mut Errors) {
+/// The texts of a map; what is not a text is left to the decoder.
+fn pairs(map: &Value) -> impl Iterator<Item = (&str, &str)> {
+    map.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str().unwrap_or("")))
+}
+
+fn validate_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, at: Path, errors: &mut Errors) {
     for (key, value) in labels {
-        label_key(key, at, errors);
-        let value = value.as_str().unwrap_or("");
+        for message in qualified_name(key) {
+            at.invalid(errors, key, message);
+        }
         for message in label_value(value) {
-            errors.invalid(&at.key(key), value, message);
+            at.invalid(errors, value, message);
         }
     }
 }
 
-/// One label key.
-pub fn label_key(key: &str, at: &FieldPath, errors: &mut Errors) {
-    for message in qualified_name(key) {
-        errors.invalid(at, key, message);
-    }
-}
-
-pub fn validate_annotations(annotations: &Map<String, Value>, at: &FieldPath, errors: &mut Errors) {
+/// Keys of annotations, and the bytes of them all.
+pub fn validate_annotations<'a>(annotations: impl Iterator<Item = (&'a str, &'a str)>, at: &Path, errors: &mut Errors) {
     let mut bytes = 0;
     for (key, value) in annotations {
         for message in qualified_name(&key.to_lowercase()) {
-            errors.invalid(at, key.as_str(), message);
+            at.invalid(errors, key, message);
         }
-        bytes += key.len() + value.as_str().map_or(0, str::len);
+        bytes += key.len() + value.len();
     }
     if bytes > ANNOTATION_BYTES_MAX {
-        errors.too_long(at, ANNOTATION_BYTES_MAX);
+        at.too_long(errors, ANNOTATION_BYTES_MAX);
     }
 }
 
-fn validate_owners(owners: &Value, at: &FieldPath, errors: &mut Errors) {
+fn validate_owners(owners: &Value, at: &Path, errors: &mut Errors) {
     let mut controller: Option<&str> = None;
     for (index, owner) in owners.as_array().into_iter().flatten().enumerate() {
         let at_owner = at.index(index);
         let (version, kind) = (text(owner, "apiVersion"), text(owner, "kind"));
         if version.is_empty() {
-            errors.invalid(&at_owner.child("apiVersion"), version, "version must not be empty");
+            at_owner.child("apiVersion").invalid(errors, version, "version must not be empty");
         }
         if (version, kind) == ("v1", "Event") {
-            errors.invalid(&at_owner, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
+            at_owner.invalid(errors, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
         }
         for (field, message) in
             [("kind", "must not be empty"), ("name", "must not be empty"), ("uid", "must not be empty")]
         {
             if text(owner, field).is_empty() {
-                errors.invalid(&at_owner.child(field), "", message);
+                at_owner.child(field).invalid(errors, "", message);
             }
         }
         if owner["controller"] == true {
@@ -120,34 +118,34 @@ fn validate_owners(owners: &Value, at: &FieldPath, errors: &mut Errors) {
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
                     text(owner, "name")
                 );
-                errors.invalid(at, owners.clone(), message);
+                at.invalid(errors, owners.clone(), message);
             }
             controller = controller.or(Some(text(owner, "name")));
         }
     }
 }
 
-fn validate_finalizers(finalizers: &Value, at: &FieldPath, errors: &mut Errors) {
+fn validate_finalizers(finalizers: &Value, at: &Path, errors: &mut Errors) {
     let names: Vec<&str> = finalizers.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for name in &names {
         for message in qualified_name(name) {
-            errors.invalid(at, *name, message);
+            at.invalid(errors, *name, message);
         }
     }
     if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {
         let message = "finalizer orphan and foregroundDeletion cannot be both set";
-        errors.invalid(at, finalizers.clone(), message);
+        at.invalid(errors, finalizers.clone(), message);
     }
 }
 
 /// What may not change once an object exists.
-fn validate_update(meta: &Value, old: &Object, at: &FieldPath, errors: &mut Errors) {
+fn validate_update(meta: &Value, old: &Object, at: &Path, errors: &mut Errors) {
     const IMMUTABLE: &str = "field is immutable";
     for (field, before) in
         [("name", &*old.key.name), ("namespace", &*old.key.namespace), ("uid", old.meta.uid.as_str())]
     {
         if text(meta, field) != before {
-            errors.invalid(&at.child(field), text(meta, field), IMMUTABLE);
+            at.child(field).invalid(errors, text(meta, field), IMMUTABLE);
         }
     }
     if old.meta.is_deleting() {
@@ -163,7 +161,7 @@ fn validate_update(meta: &Value, old: &Object, at: &FieldPath, errors: &mut Erro
             let message = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
             );
-            errors.push(FieldErrorKind::Forbidden, &at.child("finalizers"), Value::Null, message);
+            at.child("finalizers").push(errors, FieldErrorKind::Forbidden, Value::Null, message);
         }
     }
 }
@@ -201,7 +199,7 @@ mod tests {
                 "metadata.name: Invalid value",
                 "metadata.namespace: Required value",
                 "metadata.labels: Invalid value",
-                "metadata.labels[-]: Invalid value",
+                "metadata.labels: Invalid value",
                 "metadata.annotations: Too long",
                 "metadata.ownerReferences[0].name: Invalid value",
                 "metadata.finalizers: Invalid value",

@@ -1,9 +1,19 @@
-//! Pod.
+//! Pod: its declaration, what the server fills in, and what may change.
 
+pub mod columns;
+mod qos;
+mod update;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use stead_api::Errors;
 use stead_api::object::Fields;
 
+use crate::fill::{object, object_or_new, put};
 use crate::names::names;
-use crate::{Kind, Subresource};
+use crate::path::Path;
+use crate::template::{self, default_pod_spec, defaults::default_pod_only, validate_pod_spec};
+use crate::{Behavior, Hooks, Kind, Subresource};
 
 pub const POD: Kind = Kind {
     short: &["po"],
@@ -35,5 +45,48 @@ pub const POD: Kind = Kind {
         indexed: &["spec.nodeName"],
         labels_indexed: true,
     },
+    columns: columns::COLUMNS,
+    hooks: Hooks::of::<Pod>(),
     ..Kind::plain("pods", "", "v1", names!("Pod", "pod", "pods"), "io.k8s.api.core.v1.Pod")
 };
+
+impl Behavior for Pod {
+    fn default(new: &mut Value) {
+        if let Some(spec) = object_or_new(new, "spec") {
+            default_pod_spec(spec);
+            default_pod_only(spec);
+        }
+    }
+
+    /// A new pod is Pending, in the QoS class that its resources make; later only the kubelet changes its status.
+    fn prepare(new: &mut Value, old: Option<&Value>) {
+        if old.is_some() {
+            return;
+        }
+        let class = object(new, "spec").map_or("BestEffort", |spec| qos::class(spec));
+        put(new, "status", Some(json!({"phase": "Pending", "qosClass": class})));
+    }
+
+    fn validate(&self, old: Option<&Self>, errors: &mut Errors) {
+        let at = Path::root("spec");
+        let Some(spec) = &self.spec else {
+            at.child("containers").required(errors, "");
+            return;
+        };
+        let old_spec = old.and_then(|old| old.spec.as_ref());
+        if old_spec == Some(spec) {
+            return;
+        }
+        validate_pod_spec(at, spec, errors);
+        if let Some(old_spec) = old_spec {
+            update::validate(at, spec, old_spec, errors);
+        }
+    }
+
+    fn warn(&self, _old: Option<&Self>) -> Vec<String> {
+        template::warnings::of_pod(Path::root("spec"), &self.metadata, self.spec.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests;

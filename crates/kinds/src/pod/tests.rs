@@ -1,0 +1,157 @@
+use serde_json::{Value, json};
+use stead_api::{Key, Object};
+
+use super::*;
+use crate::Kind;
+
+/// A pod with these containers, defaulted and prepared.
+fn pod(spec: Value) -> Value {
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0", "namespace": "default"},
+        "spec": spec});
+    (POD.hooks.default)(&mut pod);
+    (POD.hooks.prepare)(&mut pod, None);
+    pod
+}
+
+fn stored(value: &Value) -> Object {
+    let mut value = value.clone();
+    value["metadata"]["resourceVersion"] = "1".into();
+    Object::of_value(Key::new("pods", "default", "web-0"), &value, &POD.fields).expect("an object")
+}
+
+fn errors(kind: &Kind, new: &Value, old: Option<&Object>) -> Vec<String> {
+    kind.check(new, old).expect("decodes").errors.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_good_pod_passes_and_starts_pending() {
+    let new = pod(
+        json!({"containers": [{"name": "c", "image": "nginx:1", "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+        "readinessProbe": {"exec": {"command": ["true"]}},
+        "env": [{"name": "IDX", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}}]}],
+        "initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always", "startupProbe": {"tcpSocket": {"port": 1}}}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v-web-0"}}]}),
+    );
+    assert_eq!(errors(&POD, &new, None), Vec::<String>::new());
+    assert_eq!(new["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_path() {
+    let bad = pod(json!({"restartPolicy": "Never!", "containers": [
+        {"name": "c", "image": " x ", "ports": [{"containerPort": 0}, {"containerPort": 70000, "name": "BAD"}],
+         "env": [{"name": ""}, {"name": "A", "valueFrom": {}}],
+         "volumeMounts": [{"name": "nope", "mountPath": ""}],
+         "livenessProbe": {}, "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2", "bogus": "1"}}},
+        {"name": "c", "image": ""}],
+        "volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x/../y"}}, {"name": "v", "configMap": {}}]}));
+    let found = errors(&POD, &bad, None);
+    let expected = [
+        "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+        "spec.volumes[0].hostPath.path: Invalid value: \"/x/../y\": must not contain '..'",
+        "spec.volumes[1].name: Duplicate value: \"v\"",
+        "spec.volumes[1].configMap.name: Required value",
+        "spec.containers[0].image: Invalid value: \" x \": must not have leading or trailing whitespace",
+        "spec.containers[0].env[0].name: Required value",
+        "spec.containers[0].env[1].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        "spec.containers[0].volumeMounts[0].name: Not found: \"nope\"",
+        "spec.containers[0].volumeMounts[0].mountPath: Required value",
+        "spec.containers[0].resources.requests[bogus]: Invalid value: \"bogus\": must be a standard resource type or fully qualified",
+        "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+        "spec.containers[0].livenessProbe: Required value: must specify a handler type",
+        "spec.containers[0].ports[0].containerPort: Required value",
+        "spec.containers[0].ports[1].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+        "spec.containers[1].name: Duplicate value: \"c\"",
+        "spec.containers[1].image: Required value",
+        "spec.restartPolicy: Unsupported value: \"Never!\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+    ];
+    for text in expected {
+        assert!(found.iter().any(|error| error == text), "{text} is missing in {found:#?}");
+    }
+}
+
+#[test]
+fn an_update_may_change_images_and_little_else() {
+    let old = pod(json!({"containers": [{"name": "c", "image": "a:1"}], "activeDeadlineSeconds": 10}));
+    let stored = stored(&old);
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["image"] = "a:2".into();
+    new["spec"]["tolerations"] = json!([{"key": "k", "operator": "Exists"}]);
+    new["spec"]["activeDeadlineSeconds"] = 5.into();
+    assert_eq!(errors(&POD, &new, Some(&stored)), Vec::<String>::new());
+    new["spec"]["hostname"] = "other".into();
+    let found = errors(&POD, &new, Some(&stored));
+    assert!(
+        found[0]
+            .starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`")
+    );
+    assert!(found[0].ends_with("- hostname: null\n+ hostname: \"other\"\n"), "{}", found[0]);
+    let mut more = old.clone();
+    more["spec"]["containers"] = json!([{"name": "c", "image": "a:1"}, {"name": "d", "image": "a:1"}]);
+    assert!(
+        errors(&POD, &more, Some(&stored))
+            .contains(&"spec.containers: Forbidden: pod updates may not add or remove containers".to_owned())
+    );
+}
+
+#[test]
+fn qos_follows_resources() {
+    let class = |resources: Value| {
+        pod(json!({"containers": [{"name": "c", "image": "a", "resources": resources}]}))["status"]["qosClass"].clone()
+    };
+    assert_eq!(class(json!({})), "BestEffort");
+    assert_eq!(class(json!({"limits": {"cpu": 1, "memory": "1Gi"}})), "Guaranteed");
+    assert_eq!(class(json!({"limits": {"memory": "1Gi"}})), "Burstable");
+}
+
+#[test]
+fn status_reads_as_kubectl_shows_it() {
+    let row = |meta: Value, spec: Value, status: Value| {
+        let mut value = pod(spec);
+        value["status"] = status;
+        for (key, entry) in meta.as_object().expect("a map") {
+            value["metadata"][key] = entry.clone();
+        }
+        let object = stored(&value);
+        let now = "2026-01-01T00:10:00Z".parse().expect("a time");
+        let cell = |name: &str| {
+            let column = COLUMN_LIST.iter().find(|column| column.name == name).expect("a column");
+            match column.cell {
+                crate::Cell::Of(cell) => cell(&object, now).as_str().unwrap_or("").to_owned(),
+                _ => String::new(),
+            }
+        };
+        format!("{} {} {}", cell("Ready"), cell("Status"), cell("Restarts"))
+    };
+    const COLUMN_LIST: &[crate::Column] = columns::COLUMNS;
+    let two = json!({"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]});
+    let init = json!({"containers": [{"name": "a", "image": "x"}],
+        "initContainers": [{"name": "i", "image": "x"}, {"name": "s", "image": "x", "restartPolicy": "Always"}]});
+    let container = |name: &str, ready: bool, state: Value| json!({"name": name, "ready": ready, "restartCount": 0, "image": "x", "imageID": "", "state": state});
+    let running = json!({"running": {}});
+    let none = json!({});
+    assert_eq!(row(none.clone(), two.clone(), json!({"phase": "Pending"})), "0/2 Pending 0");
+    let status = json!({"phase": "Running", "containerStatuses": [container("a", true, running.clone()),
+        {"name": "b", "ready": false, "restartCount": 3, "image": "x", "imageID": "",
+         "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+         "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:05:00Z"}}}]});
+    assert_eq!(row(none.clone(), two.clone(), status.clone()), "1/2 CrashLoopBackOff 3 (5m ago)");
+    let deleting = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30});
+    assert_eq!(row(deleting, two.clone(), status), "1/2 Terminating 3 (5m ago)");
+    let status = json!({"phase": "Pending", "initContainerStatuses": [container("i", false, running.clone())]});
+    assert_eq!(row(none.clone(), init.clone(), status), "0/2 Init:0/2 0");
+    let done = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+    let mut sidecar = container("s", true, running.clone());
+    sidecar["started"] = true.into();
+    let status = json!({"phase": "Running", "initContainerStatuses": [container("i", false, done.clone()), sidecar],
+        "containerStatuses": [container("a", true, running)]});
+    assert_eq!(row(none.clone(), init.clone(), status), "2/2 Running 0");
+    let failed = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+    let status = json!({"phase": "Pending", "initContainerStatuses": [container("i", false, failed)]});
+    assert_eq!(row(none.clone(), init, status), "0/2 Init:Error 0");
+    let killed = json!({"terminated": {"exitCode": 137, "signal": 9}});
+    let status =
+        json!({"phase": "Failed", "containerStatuses": [container("a", false, killed), container("b", false, done)]});
+    assert_eq!(row(none.clone(), two.clone(), status), "0/2 Signal:9 0");
+    assert_eq!(row(none, two, json!({"phase": "Failed", "reason": "Evicted"})), "0/2 Evicted 0");
+}

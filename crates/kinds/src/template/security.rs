@@ -1,0 +1,89 @@
+//! Checks of security contexts, of the pod and of a container.
+
+use k8s_openapi::api::core::v1::{PodSpec, SeccompProfile, SecurityContext};
+use serde_json::json;
+use stead_api::Errors;
+
+use crate::check::{list, one_of, text};
+use crate::path::Path;
+
+fn id(at: Path, id: Option<i64>, errors: &mut Errors) {
+    if let Some(id) = id.filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
+        at.invalid(errors, id, "must be between 0 and 2147483647, inclusive");
+    }
+}
+
+pub fn validate_pod(at: Path, spec: &PodSpec, errors: &mut Errors) {
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        at.child("shareProcessNamespace").invalid(errors, true, detail);
+    }
+    let Some(context) = &spec.security_context else { return };
+    id(at.child("fsGroup"), context.fs_group, errors);
+    id(at.child("runAsUser"), context.run_as_user, errors);
+    id(at.child("runAsGroup"), context.run_as_group, errors);
+    for (index, group) in list(&context.supplemental_groups).iter().enumerate() {
+        id(at.child("supplementalGroups").index(index), Some(*group), errors);
+    }
+    let policy = text(&context.fs_group_change_policy);
+    one_of(at.child("fsGroupChangePolicy"), policy, &["Always", "OnRootMismatch"], true, errors);
+    let policy = text(&context.supplemental_groups_policy);
+    one_of(at.child("supplementalGroupsPolicy"), policy, &["Merge", "Strict"], true, errors);
+    for (index, sysctl) in list(&context.sysctls).iter().enumerate() {
+        let at = at.child("sysctls");
+        let at = at.index(index);
+        if sysctl.name.is_empty() {
+            at.child("name").required(errors, "");
+        } else if !is_sysctl(&sysctl.name) {
+            let regex = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+            let detail = format!("must have at most 253 characters and match regex {regex}");
+            at.child("name").invalid(errors, sysctl.name.as_str(), detail);
+        }
+    }
+    seccomp(at.child("seccompProfile"), context.seccomp_profile.as_ref(), errors);
+}
+
+fn is_sysctl(name: &str) -> bool {
+    let is_edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 253
+        && name.split(['.', '/']).all(|segment| {
+            let bytes = segment.as_bytes();
+            bytes.first().is_some_and(is_edge)
+                && bytes.last().is_some_and(is_edge)
+                && bytes.iter().all(|byte| is_edge(byte) || b"-_".contains(byte))
+        })
+}
+
+fn seccomp(at: Path, profile: Option<&SeccompProfile>, errors: &mut Errors) {
+    let Some(profile) = profile else { return };
+    one_of(at.child("type"), &profile.type_, &["Localhost", "RuntimeDefault", "Unconfined"], false, errors);
+    match (profile.type_.as_str(), text(&profile.localhost_profile)) {
+        ("Localhost", "") => {
+            at.child("localhostProfile").required(errors, "must be set when seccomp type is Localhost");
+        }
+        ("Localhost", path) => crate::check::local_path(at.child("localhostProfile"), path, errors),
+        (_, "") => {}
+        (_, path) => {
+            let detail = "can only be set when seccomp type is Localhost";
+            at.child("localhostProfile").invalid(errors, path, detail);
+        }
+    }
+}
+
+pub fn validate_container(at: Path, context: &SecurityContext, errors: &mut Errors) {
+    id(at.child("runAsUser"), context.run_as_user, errors);
+    id(at.child("runAsGroup"), context.run_as_group, errors);
+    one_of(at.child("procMount"), text(&context.proc_mount), &["Default", "Unmasked"], true, errors);
+    seccomp(at.child("seccompProfile"), context.seccomp_profile.as_ref(), errors);
+    if context.allow_privilege_escalation == Some(false) {
+        if context.privileged == Some(true) {
+            let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+            at.invalid(errors, json!(context), detail);
+        }
+        let adds = context.capabilities.as_ref().map_or(&[][..], |capabilities| list(&capabilities.add));
+        if adds.iter().any(|capability| capability == "CAP_SYS_ADMIN") {
+            let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            at.invalid(errors, json!(context), detail);
+        }
+    }
+}
