@@ -45,9 +45,7 @@ pub fn sign(server: &Server, mut plan: SignPlan) -> Result<Response<Out>, Status
     let (code, body) = plan.signed(&token).flat();
     let mut response = Response::new(Out::pieces(vec![body.into()]));
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     Ok(response)
 }
 

@@ -38,10 +38,15 @@ fn metrics(server: &Server) -> String {
         "# HELP apiserver_storage_objects Number of stored objects by resource.\n# TYPE apiserver_storage_objects gauge\n",
     );
     for kind in head.store.snapshot.kinds() {
-        out.push_str(&format!("apiserver_storage_objects{{resource=\"{kind}\"}} {}\n", head.store.snapshot.count(kind)));
+        out.push_str(&format!(
+            "apiserver_storage_objects{{resource=\"{kind}\"}} {}\n",
+            head.store.snapshot.count(kind)
+        ));
     }
     let revision = head.store.snapshot.revision();
-    out.push_str("# HELP stead_store_revision Revision of the last durable write.\n# TYPE stead_store_revision counter\n");
+    out.push_str(
+        "# HELP stead_store_revision Revision of the last durable write.\n# TYPE stead_store_revision counter\n",
+    );
     out.push_str(&format!("stead_store_revision {revision}\n"));
     out
 }

@@ -10,7 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT, WARNING};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT, WARNING,
+};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
@@ -84,7 +86,12 @@ pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::
     }
 }
 
-async fn answer(server: &Arc<Server>, peer: Option<Arc<User>>, mut parts: Parts, body: Incoming) -> Result<Response<Out>, Status> {
+async fn answer(
+    server: &Arc<Server>,
+    peer: Option<Arc<User>>,
+    mut parts: Parts,
+    body: Incoming,
+) -> Result<Response<Out>, Status> {
     let user = crate::auth::user(server, peer, &parts.headers)?;
     let mut request = parse(&parts, user)?;
     if crate::streams::is_upgrade(&request) {
@@ -153,7 +160,9 @@ fn shape(accept: &str, target: &Target) -> Result<Shape, Status> {
             _ => {}
         }
     }
-    Err(Status::not_acceptable("only the following media types are accepted: application/json, application/json;stream=watch"))
+    Err(Status::not_acceptable(
+        "only the following media types are accepted: application/json, application/json;stream=watch",
+    ))
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Status> {
@@ -295,4 +304,3 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
-

@@ -1,5 +1,39 @@
 //! The shell: threads, sockets and files around the deciding crates.
+//!
+//! Start at `run` (run.rs). `plane.rs` is the control plane's thread, `agent.rs` the node agents', `http.rs` the API's surface,
+//! `streams.rs` what goes to containers, `disk.rs` the store's file.
 
+pub mod admin;
+pub mod agent;
+pub mod auth;
+pub mod config;
 pub mod disk;
+pub mod health;
+pub mod http;
+pub mod listen;
 pub mod pki;
+pub mod plane;
+pub mod run;
+pub mod streams;
 pub mod token;
+
+use std::sync::Arc;
+
+use stead_api::User;
+
+pub use config::Options;
+pub use run::{forget, run};
+
+/// The version whose API is served.
+pub const KUBERNETES_VERSION: &str = "v1.36";
+
+/// What every connection shares.
+pub struct Server {
+    pub plane: plane::PlaneHandle,
+    pub signer: token::Signer,
+    pub anonymous: Arc<User>,
+    /// Who comes over the data directory's socket.
+    pub administrator: Arc<User>,
+    pub admin: admin::Admin,
+    pub agents: agent::Registry,
+}

@@ -1,0 +1,175 @@
+//! Arguments, parsed by hand: few verbs, few flags, every mistake answered with the flag's name.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+/// Where a cluster's data is unless `--data-dir` says otherwise.
+pub const DATA_DIR: &str = "/var/lib/stead";
+
+pub const HELP: &str = "\
+stead: Kubernetes for stateful applications, in one binary
+
+Usage: stead VERB [FLAGS]
+
+  up        start the cluster and merge its context `stead` into your kubeconfig
+  try       the same, then bring up the example: three copies with a name, a volume and an address each
+  status    tell what runs
+  down      stop the cluster, keep all data
+  delete    stop it and forget everything
+  image     load FILE | pull NAME | ls | rm NAME: the node's images
+  version   print the version
+
+Flags of up, down, delete, status, try, image:
+  --data-dir DIR       where the data is (default /var/lib/stead)
+Flags of up and try:
+  --kubeconfig FILE    the kubeconfig to merge into (default: $KUBECONFIG or ~/.kube/config)
+  --api-port N         port of the API (default 6443)
+  --nodes N            number of nodes on this machine (default 1)
+  --fake-nodes N       nodes that run nothing and report every pod as running
+  --no-node            the control plane alone
+  --service-cidr CIDR  addresses of Services (default 10.96.0.0/16)
+  --pod-cidr CIDR      addresses of pods (default 10.244.0.0/16)
+  --dns-ip IP          address of the Service kube-dns (default: the tenth of the service range)
+  --domain NAME        cluster domain (default cluster.local)
+Flags of down:
+  --keep-containers    leave the containers running; the next `up` adopts them
+";
+
+/// What the user asks of the client side. `server`, `shim`, `demo` and `image` are dispatched before.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    Up(Args),
+    Try(Args),
+    Down { data_dir: PathBuf, keep_containers: bool },
+    Delete { data_dir: PathBuf, kubeconfig: Option<PathBuf> },
+    Status { data_dir: PathBuf },
+    Help,
+}
+
+/// The flags of `up`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Args {
+    pub data_dir: PathBuf,
+    pub kubeconfig: Option<PathBuf>,
+    /// What is passed on to the server, as given.
+    pub server: Vec<String>,
+}
+
+/// Flags with a value that the server reads.
+const SERVER_VALUES: &[&str] =
+    &["--api-port", "--nodes", "--fake-nodes", "--service-cidr", "--pod-cidr", "--dns-ip", "--domain"];
+
+/// Parses the arguments after the program's name.
+pub fn parse(args: &[String]) -> Result<Command> {
+    let Some((verb, flags)) = args.split_first() else { return Ok(Command::Help) };
+    match verb.as_str() {
+        "up" => Ok(Command::Up(up(flags)?)),
+        "try" => Ok(Command::Try(up(flags)?)),
+        "down" => {
+            let (rest, keep_containers) = take_switch(flags, "--keep-containers");
+            Ok(Command::Down { data_dir: only(&rest, false)?.0, keep_containers })
+        }
+        "delete" => {
+            let (data_dir, kubeconfig) = only(flags, true)?;
+            Ok(Command::Delete { data_dir, kubeconfig })
+        }
+        "status" => Ok(Command::Status { data_dir: only(flags, false)?.0 }),
+        "help" | "--help" | "-h" => Ok(Command::Help),
+        other => bail!("there is no verb {other:?}; `stead help` lists them"),
+    }
+}
+
+fn take_switch(flags: &[String], switch: &str) -> (Vec<String>, bool) {
+    let rest: Vec<String> = flags.iter().filter(|flag| *flag != switch).cloned().collect();
+    let found = rest.len() != flags.len();
+    (rest, found)
+}
+
+fn up(flags: &[String]) -> Result<Args> {
+    let mut args = Args { data_dir: DATA_DIR.into(), ..Args::default() };
+    let mut flags = Flags::new(flags);
+    while let Some((flag, value)) = flags.next() {
+        match flag {
+            "--data-dir" => args.data_dir = flags.value(flag, value)?.into(),
+            "--kubeconfig" => args.kubeconfig = Some(flags.value(flag, value)?.into()),
+            "--no-node" => args.server.push(flag.into()),
+            _ if SERVER_VALUES.contains(&flag) => {
+                let value = flags.value(flag, value)?;
+                args.server.extend([flag.into(), value]);
+            }
+            _ => bail!("there is no flag {flag}; `stead help` lists them"),
+        }
+    }
+    Ok(args)
+}
+
+/// Just the data directory, and the kubeconfig where it is known.
+fn only(flags: &[String], kubeconfig_known: bool) -> Result<(PathBuf, Option<PathBuf>)> {
+    let (mut data_dir, mut kubeconfig) = (PathBuf::from(DATA_DIR), None);
+    let mut flags = Flags::new(flags);
+    while let Some((flag, value)) = flags.next() {
+        match flag {
+            "--data-dir" => data_dir = flags.value(flag, value)?.into(),
+            "--kubeconfig" if kubeconfig_known => kubeconfig = Some(flags.value(flag, value)?.into()),
+            _ => bail!("there is no flag {flag}; `stead help` lists them"),
+        }
+    }
+    Ok((data_dir, kubeconfig))
+}
+
+/// `--flag value` and `--flag=value`.
+pub struct Flags<'a> {
+    rest: std::slice::Iter<'a, String>,
+}
+
+impl<'a> Flags<'a> {
+    pub fn new(flags: &'a [String]) -> Flags<'a> {
+        Flags { rest: flags.iter() }
+    }
+
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Option<(&'a str, Option<&'a str>)> {
+        let flag = self.rest.next()?;
+        Some(match flag.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ => (flag, None),
+        })
+    }
+
+    pub fn value(&mut self, flag: &str, given: Option<&str>) -> Result<String> {
+        match given {
+            Some(value) => Ok(value.to_owned()),
+            None => self.rest.next().cloned().with_context(|| format!("{flag} needs a value")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_text(text: &str) -> Result<Command> {
+        parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_in_both_forms() {
+        let Command::Up(args) = parse_text("up --data-dir=/x --api-port 7000 --no-node --kubeconfig k").unwrap() else {
+            panic!("not up")
+        };
+        assert_eq!(args.data_dir, PathBuf::from("/x"));
+        assert_eq!(args.server, ["--api-port", "7000", "--no-node"]);
+        assert_eq!(args.kubeconfig, Some("k".into()));
+        let down = Command::Down { data_dir: DATA_DIR.into(), keep_containers: true };
+        assert_eq!(parse_text("down --keep-containers").unwrap(), down);
+    }
+
+    #[test]
+    fn mistakes_name_the_flag() {
+        let text = |args: &str| parse_text(args).unwrap_err().to_string();
+        assert_eq!(text("up --api-port"), "--api-port needs a value");
+        assert_eq!(text("status --nodes 3"), "there is no flag --nodes; `stead help` lists them");
+        assert_eq!(text("fly"), "there is no verb \"fly\"; `stead help` lists them");
+    }
+}

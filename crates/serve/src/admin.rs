@@ -1,0 +1,63 @@
+//! What only the administrator on this machine may ask: `/-/status` and `/-/down`, over the data directory's socket.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Server;
+use crate::http::Out;
+
+/// How the server shall end.
+pub struct Down {
+    pub keep_containers: bool,
+    /// Told when all is stopped.
+    pub done: oneshot::Sender<()>,
+}
+
+pub struct Admin {
+    pub started: Instant,
+    pub url: String,
+    pub down: mpsc::Sender<Down>,
+}
+
+/// Answers a path of the administrator's, or None.
+pub async fn serve(server: &Server, path: &str, query: Option<&str>) -> Option<Response<Out>> {
+    match path {
+        "/-/status" => Some(json_response(status(server))),
+        "/-/down" => {
+            let (done, finished) = oneshot::channel();
+            let keep_containers = query == Some("keepContainers=true");
+            let sent = server.admin.down.send(Down { keep_containers, done }).await;
+            let stopped = sent.is_ok() && finished.await.is_ok();
+            Some(json_response(json!({"stopped": stopped})))
+        }
+        _ => None,
+    }
+}
+
+fn status(server: &Server) -> serde_json::Value {
+    let seconds = server.admin.started.elapsed().as_secs();
+    let uptime = match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
+    };
+    json!({"server": server.admin.url, "uptime": uptime, "pid": std::process::id(), "memoryMegabytes": resident_megabytes()})
+}
+
+fn resident_megabytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn json_response(value: serde_json::Value) -> Response<Out> {
+    let mut response = Response::new(Out::pieces(vec![Bytes::from(value.to_string())]));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

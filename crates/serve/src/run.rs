@@ -1,0 +1,241 @@
+//! From nothing to a serving cluster, and back: the order of start and stop.
+//!
+//! Start: check the machine, take the lock, listen, restore, bootstrap, publish, serve, then say `ready`. Nothing is answered
+//! before the restored state is published. Stop: the node agents first, then the rest ends with the process.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use jiff::Timestamp;
+use ring::rand::SecureRandom;
+use serde_json::json;
+use stead_api::User;
+use stead_apiserver::{Bootstrap, Cluster};
+use stead_control::Plane;
+use tokio::sync::mpsc;
+
+use crate::admin::{Admin, Down};
+use crate::agent::Agents;
+use crate::config::{Config, Options, bind_api, preflight};
+use crate::disk::Disk;
+use crate::pki::{Identity, Pki, write_private};
+use crate::plane::PlaneHandle;
+use crate::{Server, agent, listen, plane, token};
+
+/// Runs the server until it is told to stop. What goes wrong before it is ready is told to whoever started it.
+pub fn run(options: &Options) -> Result<()> {
+    let mut starter = Starter::connect(options.notify.as_deref());
+    match start(options) {
+        Ok(running) => {
+            starter.tell("ready");
+            drop(starter);
+            running.until_stopped()
+        }
+        Err(error) => {
+            starter.tell(&format!("error {error:#}"));
+            Err(error)
+        }
+    }
+}
+
+/// The process that started us and waits for our word.
+struct Starter(Option<UnixStream>);
+
+impl Starter {
+    fn connect(name: Option<&str>) -> Starter {
+        let address = name.and_then(|name| SocketAddr::from_abstract_name(name).ok());
+        Starter(address.and_then(|address| UnixStream::connect_addr(&address).ok()))
+    }
+
+    fn tell(&mut self, word: &str) {
+        if let Some(stream) = &mut self.0 {
+            let _ = writeln!(stream, "{}", word.replace('\n', " "));
+        }
+    }
+}
+
+/// A started server.
+struct Running {
+    runtime: tokio::runtime::Runtime,
+    agents: Agents,
+    plane: PlaneHandle,
+    thread: std::thread::JoinHandle<()>,
+    down: mpsc::Receiver<Down>,
+    /// Held for as long as the process lives.
+    _lock: File,
+}
+
+fn start(options: &Options) -> Result<Running> {
+    let started = Instant::now();
+    let nodes_wanted = !options.no_node && options.nodes != Some(0);
+    preflight(options, nodes_wanted)?;
+    let dir = &options.data_dir;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("run"))?;
+    let lock = take_lock(dir)?;
+    let config = Config::settle(options, &agent::ranges_in_use(), &fresh_id()?)?;
+    let listener = bind_api(config.api_port)?;
+    config.save(dir)?;
+    if options.notify.is_some() {
+        leave_terminal(dir)?;
+    }
+
+    let pki = Pki::open(&dir.join("pki"))?;
+    let disk = Disk::open(&dir.join("store.redb"))?;
+    let (revision, records) = disk.restore()?;
+    let cluster = Cluster {
+        service_cidr: (config.service_cidr.first(), config.service_cidr.prefix_len()),
+        node_ports: 30000..=32767,
+        domain: config.domain.clone(),
+        ca_pem: pki.ca_pem.clone(),
+    };
+    let mut restored = Plane::restore(fresh_seed()?, cluster, revision, records)?;
+    let facts = Bootstrap { api_address: api_address(&config), api_port: config.api_port, dns_ip: config.dns_ip };
+    let first = restored.bootstrap(Timestamp::now(), &facts);
+    disk.commit(first.revision(), first.writes())?;
+    drop(first.synced());
+    let (plane, thread) = plane::start(restored, disk)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (down, down_receiver) = mpsc::channel(1);
+    let url = format!("https://127.0.0.1:{}", config.api_port);
+    let server = Arc::new_cyclic(|server| Server {
+        plane: plane.clone(),
+        signer: token::Signer::new(&pki.token_key)
+            .unwrap_or_else(|error| panic!("the key was made by Pki::open: {error}")),
+        anonymous: Arc::new(User::anonymous()),
+        administrator: Arc::new(administrator()),
+        admin: Admin { started, url: url.clone(), down },
+        agents: agent::Registry::new(server.clone()),
+    });
+    let identity = serving_identity(&pki, &config)?;
+    let tls = pki.tls(&identity)?;
+    write_kubeconfig(dir, &pki, &url)?;
+    let guard = runtime.enter();
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let admin_socket = bind_admin(dir)?;
+    drop(guard);
+    let agents = Agents::start(&server, &config, dir, runtime.handle())?;
+    runtime.spawn(listen::api(Arc::clone(&server), listener, tls));
+    runtime.spawn(listen::admin(server, admin_socket));
+    Ok(Running { runtime, agents, plane, thread, down: down_receiver, _lock: lock })
+}
+
+impl Running {
+    /// Waits for `down` or a signal, then stops in order.
+    fn until_stopped(mut self) -> Result<()> {
+        let down = self.runtime.block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+            let down = tokio::select! {
+                down = self.down.recv() => down,
+                _ = terminate.recv() => None,
+                _ = interrupt.recv() => None,
+            };
+            Ok::<_, std::io::Error>(down)
+        })?;
+        // A signal is how an init system restarts us: containers stay. Only `down` ends them.
+        let keep_containers = down.as_ref().is_none_or(|down| down.keep_containers);
+        self.agents.stop(keep_containers);
+        if let Some(down) = down {
+            let _ = down.done.send(());
+        }
+        self.plane.stop();
+        let _ = self.thread.join();
+        // The answer to `down` leaves while connections are given a moment to end.
+        self.runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+        Ok(())
+    }
+}
+
+/// One server per data directory: the kernel gives the lock back however the process ends.
+fn take_lock(dir: &Path) -> Result<File> {
+    let path = dir.join("lock");
+    let lock = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+    if lock.try_lock().is_err() {
+        bail!("a cluster runs in {} already: `stead status` tells about it, `stead down` stops it", dir.display());
+    }
+    Ok(lock)
+}
+
+/// Leaves the starter's session, and says everything into the log from now on.
+fn leave_terminal(dir: &Path) -> Result<()> {
+    let log = File::options().create(true).append(true).open(dir.join("stead.log"))?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    let _ = rustix::process::setsid();
+    Ok(())
+}
+
+fn bind_admin(dir: &Path) -> Result<tokio::net::UnixListener> {
+    let path = dir.join("run/api.sock");
+    let _ = fs::remove_file(&path);
+    let listener = tokio::net::UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn administrator() -> User {
+    User {
+        name: "kubernetes-admin".into(),
+        groups: vec!["system:masters".into(), "system:authenticated".into()],
+        ..User::default()
+    }
+}
+
+/// Where pods reach the API: the first node's own address, or loopback without nodes.
+fn api_address(config: &Config) -> Ipv4Addr {
+    if config.nodes == 0 { Ipv4Addr::LOCALHOST } else { config.node_ip(0) }
+}
+
+fn serving_identity(pki: &Pki, config: &Config) -> Result<Identity> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let internal = format!("kubernetes.default.svc.{}", config.domain);
+    let names = ["localhost", host.trim(), "kubernetes", "kubernetes.default", "kubernetes.default.svc", &internal];
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    let first_service = config.service_cidr.nth(1).unwrap_or(config.dns_ip);
+    let mut addresses: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into(), first_service.into()];
+    addresses.extend((0..config.nodes).map(|n| IpAddr::from(config.node_ip(n))));
+    addresses.extend(agent::host_addresses());
+    pki.server(&names, &addresses)
+}
+
+/// The administrator's kubeconfig, as JSON, which is YAML too.
+fn write_kubeconfig(dir: &Path, pki: &Pki, url: &str) -> Result<()> {
+    let identity = pki.client("kubernetes-admin", &["system:masters"])?;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let config = json!({"apiVersion": "v1", "kind": "Config", "preferences": {}, "current-context": "stead",
+        "clusters": [{"name": "stead", "cluster": {"server": url, "certificate-authority-data": encode(&pki.ca_pem)}}],
+        "users": [{"name": "stead", "user": {"client-certificate-data": encode(&identity.certificate),
+            "client-key-data": encode(&identity.key)}}],
+        "contexts": [{"name": "stead", "context": {"cluster": "stead", "user": "stead"}}]});
+    write_private(&dir.join("kubeconfig"), format!("{config:#}\n").as_bytes())
+}
+
+fn fresh_seed() -> Result<u64> {
+    let mut bytes = [0; 8];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn fresh_id() -> Result<String> {
+    Ok(format!("{:06x}", fresh_seed()? & 0xff_ffff))
+}
+
+/// Removes everything of a cluster that is down: containers, network, files.
+pub fn forget(dir: &Path) -> Result<()> {
+    let _lock = take_lock(dir)?;
+    agent::sweep(dir)?;
+    fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
+}
