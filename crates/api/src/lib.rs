@@ -3,6 +3,7 @@
 //! Start here, then `object.rs`, `request.rs` and `status.rs`. Nothing in this crate does I/O, reads a clock or knows a kind
 //! by name; every other crate speaks in these words.
 
+pub mod apply;
 pub mod document;
 pub mod names;
 pub mod object;
