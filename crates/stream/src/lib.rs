@@ -5,7 +5,7 @@
 //! This crate turns each into the same few values, so that a caller never learns which one a client spoke.
 //!
 //! Start at [`handshake`] (which answer to give to the request), then [`RemoteCommand`] for exec and attach,
-//! [`PortForward`] for port-forward.
+//! [`PortForward`] for port-forward and [`log_follow`] for logs.
 //!
 //! Contract: buffers are bounded and back-pressure reaches the peer; bytes from the peer may be anything and
 //! give an error, never a panic; a connection that moves no byte for [`Options::idle_timeout`] ends.
@@ -13,6 +13,9 @@
 
 mod channel;
 pub mod handshake;
+mod log_files;
+pub mod log_follow;
+mod log_line;
 mod outbox;
 mod outcome;
 mod port_forward;
