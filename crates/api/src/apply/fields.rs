@@ -103,7 +103,7 @@ fn collapse(node: &mut Node) {
 }
 
 fn sort(node: &mut Node) {
-    if node.len() > 1 {
+    if !node.keys().is_sorted() {
         node.sort_keys();
     }
     for child in node.values_mut() {
