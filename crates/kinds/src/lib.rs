@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod columns;
+pub mod deployment;
 pub mod event;
 pub mod fill;
 pub mod human;
@@ -21,8 +22,10 @@ pub mod plain;
 pub mod pod;
 pub mod rbac;
 pub mod registry;
+pub mod replicaset;
 pub mod review;
 pub mod service;
+pub mod statefulset;
 pub mod template;
 pub mod workload;
 
@@ -32,7 +35,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use stead_api::object::Fields;
-use stead_api::{Errors, KindName, Object};
+use stead_api::{Errors, FieldPath, KindName, Object};
 
 pub use registry::Registry;
 
@@ -59,7 +62,7 @@ pub struct Kind {
     pub name_rule: fn(&str) -> Vec<String>,
     pub verbs: Verbs,
     pub subresources: &'static [Subresource],
-    /// Dotted paths that may not change after creation; refused with "field is immutable".
+    /// Dotted paths that may not change after creation; `Kind::check` refuses with "field is immutable".
     pub immutable: &'static [&'static str],
     pub fields: Fields,
     pub columns: &'static [Column],
@@ -252,9 +255,27 @@ impl Kind {
         let typed = (self.hooks.decode)(new)?;
         let mut errors = Errors::default();
         meta::validate(self, new, old, &mut errors);
+        if let Some(old) = old {
+            self.check_immutable(new, old, &mut errors);
+        }
         (self.hooks.validate)(&*typed, old, &mut errors);
         let warnings = if errors.is_empty() { (self.hooks.warn)(&*typed, old) } else { Vec::new() };
         Ok(Checked { typed, errors, warnings })
+    }
+
+    fn check_immutable(&self, new: &Value, old: &Object, errors: &mut Errors) {
+        if self.immutable.is_empty() {
+            return;
+        }
+        let old = old.value();
+        for path in self.immutable {
+            let at =
+                |value| path.split('.').try_fold(value, |at: &Value, part| at.get(part)).cloned().unwrap_or_default();
+            let (new, old) = (at(new), at(&old));
+            if !check::semantically_equal(&new, &old) {
+                errors.invalid(&FieldPath::new(path), new, check::FIELD_IS_IMMUTABLE);
+            }
+        }
     }
 
     /// `apps/v1` or `v1`.
@@ -302,9 +323,9 @@ pub const ALL: &[Kind] = &[
     persistentvolumeclaim::PERSISTENTVOLUMECLAIM,
     plain::ENDPOINTSLICE,
     plain::STORAGECLASS,
-    workload::STATEFULSET,
-    workload::DEPLOYMENT,
-    workload::REPLICASET,
+    statefulset::STATEFULSET,
+    deployment::DEPLOYMENT,
+    replicaset::REPLICASET,
     plain::CONTROLLERREVISION,
     plain::LEASE,
     plain::PODDISRUPTIONBUDGET,

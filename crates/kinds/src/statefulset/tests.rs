@@ -1,0 +1,150 @@
+use serde_json::{Value, json};
+use stead_api::{Key, Object};
+
+use super::*;
+
+fn set(change: impl FnOnce(&mut Value)) -> Value {
+    let mut value = json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"serviceName": "web", "replicas": 3, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "nginx:1",
+                "volumeMounts": [{"name": "www", "mountPath": "/www"}]}]}},
+            "volumeClaimTemplates": [{"metadata": {"name": "www"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1024Mi"}}}}]}});
+    change(&mut value);
+    (STATEFULSET.hooks.default)(&mut value);
+    value
+}
+
+fn errors(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let old = old.map(|old| {
+        let mut old = old.clone();
+        old["metadata"]["resourceVersion"] = "1".into();
+        Object::of_value(Key::new("statefulsets.apps", "default", "web"), &old, &STATEFULSET.fields).expect("an object")
+    });
+    let checked = STATEFULSET.check(new, old.as_ref()).expect("decodes");
+    checked.errors.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn defaults_are_those_kubernetes_stores() {
+    let value = set(|_| {});
+    assert_eq!(errors(&value, None), Vec::<String>::new());
+    let spec = &value["spec"];
+    assert_eq!(
+        spec["updateStrategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}})
+    );
+    assert_eq!(spec["persistentVolumeClaimRetentionPolicy"], json!({"whenDeleted": "Retain", "whenScaled": "Retain"}));
+    assert_eq!((&spec["podManagementPolicy"], &spec["revisionHistoryLimit"]), (&json!("OrderedReady"), &json!(10)));
+    assert_eq!(
+        spec["volumeClaimTemplates"],
+        json!([{"metadata": {"name": "www"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}, "volumeMode": "Filesystem"},
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}}])
+    );
+    assert_eq!(spec["template"]["spec"].get("enableServiceLinks"), None, "only pods have it");
+    let on_delete = set(|value| value["spec"]["updateStrategy"] = json!({"type": "OnDelete"}));
+    assert_eq!(on_delete["spec"]["updateStrategy"], json!({"type": "OnDelete"}));
+}
+
+#[test]
+fn mistakes_have_kubernetes_texts() {
+    let bad = set(|value| {
+        let spec = &mut value["spec"];
+        spec["replicas"] = json!(-1);
+        spec["serviceName"] = json!("Web");
+        spec["podManagementPolicy"] = json!("Random");
+        spec["template"]["metadata"]["labels"] = json!({"app": "other"});
+        spec["template"]["spec"]["restartPolicy"] = json!("Never");
+        spec["template"]["spec"]["activeDeadlineSeconds"] = json!(5);
+        spec["updateStrategy"] = json!({"rollingUpdate": {"partition": -1, "maxUnavailable": "0%"}});
+        spec["ordinals"] = json!({"start": -1});
+        spec["persistentVolumeClaimRetentionPolicy"] = json!({"whenDeleted": "Keep"});
+        spec["volumeClaimTemplates"][0]["spec"]["resources"] = json!({});
+    });
+    let found = errors(&bad, None);
+    for text in [
+        "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+        "spec.podManagementPolicy: Invalid value: \"Random\": must be 'OrderedReady' or 'Parallel'",
+        "spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match template `labels`",
+        "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+        "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in StatefulSet is not Supported",
+        "spec.updateStrategy.rollingUpdate.partition: Invalid value: -1: must be greater than or equal to 0",
+        "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": cannot be 0",
+        "spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0",
+        "spec.persistentVolumeClaimRetentionPolicy.whenDeleted: Unsupported value: \"Keep\": supported values: \"Delete\", \"Retain\"",
+        "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
+    ] {
+        assert!(found.iter().any(|error| error == text), "{text} is missing in {found:#?}");
+    }
+    assert!(found.iter().any(|error| error.starts_with("spec.serviceName: Invalid value: \"Web\"")));
+}
+
+#[test]
+fn a_selector_must_name_something() {
+    let empty = set(|value| value["spec"]["selector"] = json!({}));
+    assert_eq!(errors(&empty, None), ["spec.selector: Invalid value: {}: empty selector is invalid for statefulset"]);
+}
+
+#[test]
+fn max_unavailable_takes_numbers_and_percentages() {
+    let with = |value: Value| {
+        let set = set(|set| set["spec"]["updateStrategy"] = json!({"rollingUpdate": {"maxUnavailable": value}}));
+        errors(&set, None)
+    };
+    for good in [json!(1), json!(7), json!("1%"), json!("100%")] {
+        assert_eq!(with(good), Vec::<String>::new());
+    }
+    for bad in [json!(0), json!(-1), json!("0%"), json!("101%"), json!("x")] {
+        assert!(!with(bad.clone()).is_empty(), "{bad}");
+    }
+}
+
+#[test]
+fn only_the_mutable_fields_change() {
+    let old = set(|_| {});
+    let mut new = old.clone();
+    new["spec"]["replicas"] = json!(5);
+    new["spec"]["ordinals"] = json!({"start": 2});
+    new["spec"]["minReadySeconds"] = json!(3);
+    new["spec"]["revisionHistoryLimit"] = json!(2);
+    new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("nginx:2");
+    assert_eq!(errors(&new, Some(&old)), Vec::<String>::new());
+    for (field, value) in [
+        ("serviceName", json!("other")),
+        ("podManagementPolicy", json!("Parallel")),
+        (
+            "selector",
+            json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "app", "operator": "Exists"}]}),
+        ),
+        ("volumeClaimTemplates", json!([])),
+    ] {
+        let mut new = old.clone();
+        new["spec"][field] = value;
+        let found = errors(&new, Some(&old));
+        assert_eq!(found[0], format!("spec: Forbidden: {MUTABLE}"), "{field}");
+    }
+}
+
+#[test]
+fn names_too_long_for_the_revision_label_are_refused_at_once() {
+    let named = |length: usize| errors(&set(|value| value["metadata"]["name"] = json!("w".repeat(length))), None);
+    assert_eq!(named(52), Vec::<String>::new());
+    assert!(
+        named(53)[0]
+            .ends_with("its pods carry the label controller-revision-hash, whose value is this name and a hash")
+    );
+}
+
+#[test]
+fn status_counts_make_sense() {
+    let bad = set(|value| value["status"] = json!({"replicas": 2, "readyReplicas": 3, "currentReplicas": -1}));
+    assert_eq!(
+        errors(&bad, None),
+        [
+            "status.readyReplicas: Invalid value: 3: cannot be greater than status.replicas",
+            "status.currentReplicas: Invalid value: -1: must be greater than or equal to 0",
+        ]
+    );
+}
