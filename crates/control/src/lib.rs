@@ -14,7 +14,9 @@ pub mod facts;
 mod garbage;
 mod queue;
 mod recorder;
+mod scheduler;
 mod statefulset;
+mod volume;
 
 #[cfg(test)]
 mod fixture;
@@ -23,4 +25,4 @@ pub use plan::{Action, Controller, EventType, Note, Plan, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
 
 /// Every controller. Their order is the order within a round.
-pub const ALL: &[Controller] = &[statefulset::CONTROLLER];
+pub const ALL: &[Controller] = &[statefulset::CONTROLLER, volume::CONTROLLER, scheduler::CONTROLLER];

@@ -42,7 +42,7 @@ pub const POD: Kind = Kind {
             "status.podIP",
             "status.nominatedNodeName",
         ],
-        indexed: &["spec.nodeName"],
+        indexed: &["spec.nodeName", "status.phase"],
         labels_indexed: true,
     },
     columns: columns::COLUMNS,

@@ -1,0 +1,280 @@
+//! Pods without a node → a node, or the reason why there is none.
+//!
+//! One key is one pod: filter the nodes, score those that fit, bind. A claim that waits for its first consumer is told the node first
+//! (V-06); the pod is bound once its claims are, which the volume controller does in the same step.
+//!
+//! Guarantees: a pod is bound once (binding is refused on a bound pod); what is decided is a function of the snapshot, so two pods never
+//! get the same last place. Bounded: scoring stops at `FEASIBLE_NODES_MAX` nodes, starting at a place that depends on the pod.
+//! A pod that fits nowhere is looked at again when a node, a claim or another pod changes.
+//! Upstream: pkg/scheduler, its default filter and score plugins; messages as its events print them. Preemption is not done.
+
+mod affinity;
+mod filter;
+mod resources;
+mod score;
+mod volumes;
+
+pub(crate) use affinity::node_selector_matches;
+pub(crate) use filter::is_ready;
+pub(crate) use volumes::{SELECTED_NODE, claim_names, reaches};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use serde_json::json;
+use stead_api::{Key, Object};
+use stead_store::Event;
+
+use crate::facts;
+use crate::names::{CLAIM, NODE, POD, STORAGE_CLASS, VOLUME};
+use crate::plan::{Action, Controller, Note, Plan, View, Watch};
+
+/// How many nodes that fit are compared.
+const FEASIBLE_NODES_MAX: usize = 32;
+const NAME: &str = "default-scheduler";
+
+pub const CONTROLLER: Controller = Controller {
+    name: NAME,
+    watches: &[
+        Watch { kind: POD, keys: woken_by_pod },
+        Watch { kind: NODE, keys: woken_by_node },
+        Watch { kind: CLAIM, keys: |view, event| woken_by_claim(view, &event.key().namespace) },
+        Watch { kind: VOLUME, keys: |view, _| woken_by_claim(view, "") },
+        Watch { kind: STORAGE_CLASS, keys: |view, _| woken_by_claim(view, "") },
+    ],
+    reconcile,
+};
+
+/// The pods that wait for a node.
+fn waiting<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+    facts::with_field(view, POD, "status.phase", "Pending").into_iter().filter(|pod| is_waiting(pod))
+}
+
+fn is_waiting(pod: &Object) -> bool {
+    let node = pod.view::<Pod>().spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
+    node.is_empty() && !pod.meta.is_deleting()
+}
+
+fn woken_by_pod(view: &View, event: &Event) -> Vec<Key> {
+    let object = &event.object;
+    if !event.deleted && is_waiting(object) {
+        // Its own condition changes nothing that the scheduler looks at.
+        let same_spec = event.old.as_ref().is_some_and(|old| {
+            old.view::<Pod>().spec == object.view::<Pod>().spec && old.meta.labels == object.meta.labels
+        });
+        return if same_spec { Vec::new() } else { vec![object.key.clone()] };
+    }
+    let was_finished = |pod: &Arc<Object>| facts::is_finished(&pod.view::<Pod>());
+    let freed = event.deleted || (was_finished(object) && !event.old.as_ref().is_some_and(was_finished));
+    if freed {
+        return waiting(view).map(|pod| pod.key.clone()).collect();
+    }
+    // A pod that found its node may be the one that another wants to be near.
+    let bound = event.old.as_ref().is_some_and(|old| is_waiting(old));
+    if bound {
+        let is_drawn = |pod: &&Arc<Object>| {
+            let pod = pod.view::<Pod>();
+            let affinity = pod.spec.as_ref().and_then(|s| s.affinity.as_ref());
+            affinity.is_some_and(|a| a.pod_affinity.is_some())
+        };
+        return waiting(view).filter(is_drawn).map(|pod| pod.key.clone()).collect();
+    }
+    Vec::new()
+}
+
+/// A node that appears or changes in what filters look at.
+fn woken_by_node(view: &View, event: &Event) -> Vec<Key> {
+    if event.deleted {
+        return Vec::new();
+    }
+    let node = event.object.view::<Node>();
+    let same = event.old.as_ref().is_some_and(|old| {
+        let before = old.view::<Node>();
+        let allocatable = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
+        before.spec == node.spec
+            && old.meta.labels == event.object.meta.labels
+            && allocatable(&before) == allocatable(&node)
+            && filter::is_ready(&before) == filter::is_ready(&node)
+    });
+    if same { Vec::new() } else { waiting(view).map(|pod| pod.key.clone()).collect() }
+}
+
+fn woken_by_claim(view: &View, namespace: &str) -> Vec<Key> {
+    let uses_claims = |pod: &&Arc<Object>| {
+        (namespace.is_empty() || &*pod.key.namespace == namespace) && volumes::uses_claims(&pod.view::<Pod>())
+    };
+    waiting(view).filter(uses_claims).map(|pod| pod.key.clone()).collect()
+}
+
+/// A pod to be placed, with what every node is asked about it.
+pub(crate) struct Wanted<'a> {
+    pub view: View<'a>,
+    pub object: &'a Arc<Object>,
+    pub pod: Arc<Pod>,
+    pub requests: resources::Amounts,
+    pub claims: volumes::Claims<'a>,
+}
+
+impl Wanted<'_> {
+    pub fn spec(&self) -> &PodSpec {
+        self.pod.spec.as_ref().expect("checked at the start of reconcile")
+    }
+}
+
+/// A node with the pods on it that still hold something.
+pub(crate) struct Place<'a> {
+    pub object: &'a Arc<Object>,
+    pub node: Arc<Node>,
+    pub pods: Vec<(&'a Arc<Object>, Arc<Pod>)>,
+}
+
+impl<'a> Place<'a> {
+    fn of(view: &View<'a>, object: &'a Arc<Object>) -> Place<'a> {
+        let pods = facts::with_field(view, POD, "spec.nodeName", &object.key.name)
+            .into_iter()
+            .map(|pod| (pod, pod.view::<Pod>()))
+            .filter(|(_, pod)| !facts::is_finished(pod))
+            .collect();
+        Place { object, node: object.view::<Node>(), pods }
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.object.meta.label(key)
+    }
+}
+
+fn reconcile(view: &View, key: &Key) -> Plan {
+    let Some(object) = view.snapshot.get(key).filter(|pod| is_waiting(pod)) else { return Plan::none() };
+    let pod = object.view::<Pod>();
+    let Some(spec) = pod.spec.as_ref().filter(|_| !facts::is_finished(&pod)) else { return Plan::none() };
+    if spec.scheduler_name.as_deref().is_some_and(|name| name != NAME) {
+        return Plan::none();
+    }
+    if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        return unscheduled(
+            view,
+            object,
+            "SchedulingGated",
+            "Scheduling is blocked due to non-empty scheduling gates",
+            None,
+        );
+    }
+    let claims = match volumes::claims(view, object, &pod) {
+        Ok(claims) => claims,
+        Err(why) => return refused(view, object, &Refusal::Everywhere(why)),
+    };
+    let requests = resources::requests(spec);
+    let wanted = Wanted { view: *view, object, pod: Arc::clone(&pod), requests, claims };
+    match choose(&wanted) {
+        Ok(place) => place_on(&wanted, &place),
+        Err(refusal) => refused(view, object, &refusal),
+    }
+}
+
+/// Why a pod fits nowhere.
+enum Refusal {
+    /// No node could change it.
+    Everywhere(String),
+    /// The reasons with the number of nodes each; and how many nodes might do if pods there went away.
+    Nodes { reasons: BTreeMap<String, usize>, resolvable: usize },
+}
+
+fn choose<'a>(wanted: &Wanted<'a>) -> Result<Place<'a>, Refusal> {
+    let view = &wanted.view;
+    let nodes: Vec<&Arc<Object>> = view.snapshot.list(NODE, "").collect();
+    let surroundings = affinity::Surroundings::of(wanted, &nodes);
+    // Claims that were promised to a node keep the pod there, as long as it fits.
+    if let Some(node) = wanted.claims.promised.as_deref().and_then(|name| view.get(NODE, "", name)) {
+        let place = Place::of(view, node);
+        if filter::check(wanted, &place, &surroundings).is_ok() {
+            return Ok(place);
+        }
+    }
+    let start = wanted.object.meta.uid.bytes().fold(0usize, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
+    let mut feasible = Vec::new();
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut resolvable = 0;
+    for index in 0..nodes.len() {
+        let place = Place::of(view, nodes[(start + index) % nodes.len()]);
+        match filter::check(wanted, &place, &surroundings) {
+            Ok(()) => feasible.push(place),
+            Err(refusal) => {
+                resolvable += usize::from(refusal.is_resolvable);
+                for reason in refusal.reasons {
+                    *reasons.entry(reason).or_insert(0) += 1;
+                }
+            }
+        }
+        if feasible.len() == FEASIBLE_NODES_MAX {
+            break;
+        }
+    }
+    score::best(wanted, feasible, &surroundings).ok_or(Refusal::Nodes { reasons, resolvable })
+}
+
+/// Binds, or first promises the node to the claims that wait for it.
+fn place_on(wanted: &Wanted, place: &Place) -> Plan {
+    let mut plan = Plan::none();
+    let node = &*place.object.key.name;
+    if !wanted.claims.waiting.is_empty() {
+        volumes::promise(wanted, place, &mut plan);
+        return plan;
+    }
+    let pod = &wanted.object.key;
+    let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
+    plan.actions.push(Action::Bind {
+        pod: pod.clone(),
+        uid: wanted.object.meta.uid.clone(),
+        node: node.to_owned(),
+        on_success: Some(Note::normal(pod, "Scheduled", message)),
+    });
+    plan
+}
+
+fn refused(view: &View, pod: &Object, refusal: &Refusal) -> Plan {
+    let total = view.snapshot.count(NODE);
+    let message = match refusal {
+        _ if total == 0 => "no nodes available to schedule pods".to_owned(),
+        Refusal::Everywhere(why) => format!(
+            "0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: {total} Preemption is not helpful for scheduling."
+        ),
+        Refusal::Nodes { reasons, resolvable } => {
+            let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            parts.sort();
+            let mut helps = Vec::new();
+            if *resolvable > 0 {
+                helps.push(format!("{resolvable} No preemption victims found for incoming pod"));
+            }
+            if total > *resolvable {
+                helps.push(format!("{} Preemption is not helpful for scheduling", total - resolvable));
+            }
+            helps.sort();
+            format!(
+                "0/{total} nodes are available: {}. preemption: 0/{total} nodes are available: {}.",
+                parts.join(", "),
+                helps.join(", ")
+            )
+        }
+    };
+    let note = Note::warning(&pod.key, "FailedScheduling", message.clone());
+    unscheduled(view, pod, "Unschedulable", &message, Some(note))
+}
+
+/// Condition PodScheduled False, and the event, when either says something new.
+fn unscheduled(view: &View, pod: &Object, reason: &str, message: &str, note: Option<Note>) -> Plan {
+    let mut plan = Plan::none();
+    let mut value = pod.value();
+    let mut conditions = facts::list(&value["status"]["conditions"]).to_vec();
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+        "lastProbeTime": null, "lastTransitionTime": facts::time(view.now)});
+    if facts::set_condition(&mut conditions, condition) {
+        value["status"]["conditions"] = json!(conditions);
+        plan.update_status(POD, value);
+        plan.events.extend(note);
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests;
