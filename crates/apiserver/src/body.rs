@@ -1,8 +1,15 @@
 //! Bodies: bytes to a checked value, on the shell's threads, before the control plane sees them.
+//!
+//! Contract: a body larger than `BODY_BYTES_MAX`, of an unknown media type or of a wrong shape is refused here; unknown and
+//! duplicate fields are reported for `fieldValidation` to judge. Patches but apply are only parsed: what they make is checked
+//! after merging.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use stead_api::document::{Document, parse_json, parse_yaml};
+use stead_api::request::PatchType;
+use stead_api::schema::{self, KindSchema};
 use stead_api::{Resource, Status, Verb};
-use stead_kinds::Registry;
+use stead_kinds::{Kind, Registry};
 
 /// The largest body accepted, as in Kubernetes.
 pub const BODY_BYTES_MAX: usize = 3 << 20;
@@ -19,12 +26,177 @@ pub struct Decoded {
 /// # Errors
 /// 413 above `BODY_BYTES_MAX`, 415 for an unknown media type, 400 for what does not decode.
 pub fn decode_body(
-    _registry: &Registry,
-    _resource: &Resource,
-    _verb: Verb,
+    registry: &Registry,
+    resource: &Resource,
+    verb: Verb,
     bytes: &[u8],
-    _content_type: &str,
+    content_type: &str,
 ) -> Result<Decoded, Status> {
-    let value = serde_json::from_slice(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
-    Ok(Decoded { value, strict_problems: Vec::new() })
+    if bytes.len() > BODY_BYTES_MAX {
+        return Err(Status::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}")));
+    }
+    let Some(kind) = registry.find(&resource.group, &resource.version, &resource.plural) else {
+        return Err(Status::no_such_path());
+    };
+    if bytes.is_empty() {
+        return Ok(Decoded::default());
+    }
+    let document = parse(bytes, content_type, kind)?;
+    match verb {
+        Verb::Create | Verb::Update | Verb::Patch(PatchType::Apply) => {}
+        Verb::Delete | Verb::DeleteCollection => return delete_options(document),
+        _ => return Ok(Decoded { value: document.value, strict_problems: document.duplicates }),
+    }
+    let expected = Expected::of(registry, kind, &resource.subresource);
+    let Document { mut value, duplicates } = document;
+    expected.check_type(&mut value)?;
+    let mut strict_problems = duplicates;
+    if let Some(schema) = &expected.schema {
+        let unknown = schema.decode(&mut value).map_err(|error| expected.refuse(&value, &error.to_string()))?;
+        strict_problems.extend(unknown);
+    }
+    Ok(Decoded { value, strict_problems })
+}
+
+fn parse(bytes: &[u8], content_type: &str, kind: &Kind) -> Result<Document, Status> {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    let parsed = match media {
+        "" | "application/json" => parse_json(bytes),
+        "application/yaml" | "application/apply-patch+yaml" => {
+            let text = std::str::from_utf8(bytes)
+                .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
+            parse_yaml(text)
+        }
+        media if media.starts_with("application/") && media.ends_with("patch+json") => parse_json(bytes),
+        other => {
+            return Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: application/json, \
+                 application/yaml (got \"{other}\")"
+            )));
+        }
+    };
+    parsed.map_err(|error| {
+        let name = kind.kind;
+        let why = format!("couldn't get version/kind; json parse error: {error}");
+        Status::bad_request(format!("the object provided is unrecognized (must be of type {name}): {why}"))
+    })
+}
+
+fn delete_options(document: Document) -> Result<Decoded, Status> {
+    let Document { mut value, duplicates } = document;
+    let mut strict_problems = duplicates;
+    if let Some(options) = schema::definition("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions") {
+        let decoded = options.decode(&mut value).map_err(|error| Status::bad_request(error.to_string()))?;
+        strict_problems.extend(decoded);
+    }
+    Ok(Decoded { value, strict_problems })
+}
+
+/// What a body must be.
+struct Expected {
+    api_version: String,
+    kind: String,
+    schema: Option<KindSchema>,
+}
+
+impl Expected {
+    fn of(registry: &Registry, kind: &Kind, subresource: &str) -> Expected {
+        let named = |api_version: &str, kind: &str, definition: &str| Expected {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            schema: schema::definition(definition).map(KindSchema::Builtin),
+        };
+        match subresource {
+            "scale" => named("autoscaling/v1", "Scale", "io.k8s.api.autoscaling.v1.Scale"),
+            "binding" => named("v1", "Binding", "io.k8s.api.core.v1.Binding"),
+            "eviction" => named("policy/v1", "Eviction", "io.k8s.api.policy.v1.Eviction"),
+            "token" => named("authentication.k8s.io/v1", "TokenRequest", "io.k8s.api.authentication.v1.TokenRequest"),
+            _ => Expected { api_version: kind.api_version(), kind: kind.kind.into(), schema: registry.schema(kind) },
+        }
+    }
+
+    /// Fills in a missing type and refuses another one.
+    fn check_type(&self, value: &mut Value) -> Result<(), Status> {
+        let Some(map) = value.as_object_mut() else {
+            let why = "json: cannot unmarshal into Go value of type map[string]interface {}";
+            return Err(Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {why}",
+                self.kind
+            )));
+        };
+        let given = |field: &str| map.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (version, kind) = (given("apiVersion"), given("kind"));
+        if !kind.is_empty() && kind != self.kind {
+            let short = version.rsplit('/').next().unwrap_or_default();
+            return Err(Status::bad_request(format!(
+                "{kind} in version \"{short}\" cannot be handled as a {}: converting ({version}.{kind}) to ({}.{}): unknown conversion",
+                self.kind, self.api_version, self.kind
+            )));
+        }
+        if !version.is_empty() && version != self.api_version {
+            return Err(Status::bad_request(format!(
+                "the API version in the data ({version}) does not match the expected API version ({})",
+                self.api_version
+            )));
+        }
+        map.insert("kind".into(), json!(self.kind));
+        map.insert("apiVersion".into(), json!(self.api_version));
+        Ok(())
+    }
+
+    fn refuse(&self, value: &Value, why: &str) -> Status {
+        let version = value["apiVersion"].as_str().unwrap_or_default();
+        let short = version.rsplit('/').next().unwrap_or_default();
+        Status::bad_request(format!("{0} in version \"{short}\" cannot be handled as a {0}: {why}", self.kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(plural: &str, verb: Verb, body: &str, media: &str) -> String {
+        let registry = Registry::with([]);
+        let group = if plural == "statefulsets" { "apps" } else { "" };
+        let resource =
+            Resource { group: group.into(), version: "v1".into(), plural: plural.into(), ..Resource::default() };
+        match decode_body(&registry, &resource, verb, body.as_bytes(), media) {
+            Ok(decoded) => format!("{} {:?}", decoded.value, decoded.strict_problems),
+            Err(status) => format!("{} {}", status.code, status.message),
+        }
+    }
+
+    #[test]
+    fn bodies_are_json_or_yaml_and_of_their_kind() {
+        let json = r#"{"metadata":{"name":"a"},"data":{"k":"v"},"extra":1}"#;
+        assert_eq!(
+            decode("configmaps", Verb::Create, json, "application/json"),
+            r#"{"metadata":{"name":"a"},"data":{"k":"v"},"kind":"ConfigMap","apiVersion":"v1"} ["unknown field \"extra\""]"#
+        );
+        assert_eq!(
+            decode("configmaps", Verb::Create, "metadata: {name: a}\n", "application/yaml"),
+            r#"{"metadata":{"name":"a"},"kind":"ConfigMap","apiVersion":"v1"} []"#
+        );
+        for (body, media, expected) in [
+            (r#"{"kind":"Secret"}"#, "", "400 Secret in version \"\" cannot be handled as a ConfigMap"),
+            (
+                r#"{"apiVersion":"v2"}"#,
+                "",
+                "400 the API version in the data (v2) does not match the expected API version (v1)",
+            ),
+            ("[]", "", "400 the object provided is unrecognized (must be of type ConfigMap)"),
+            ("{", "", "400 the object provided is unrecognized (must be of type ConfigMap)"),
+            ("x", "application/vnd.kubernetes.protobuf", "415 the body of the request was in an unknown format"),
+            (
+                r#"{"data":[]}"#,
+                "",
+                "400 ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal array",
+            ),
+        ] {
+            let told = decode("configmaps", Verb::Create, body, media);
+            assert!(told.starts_with(expected), "{told}");
+        }
+        let huge = " ".repeat(BODY_BYTES_MAX + 1);
+        assert_eq!(decode("configmaps", Verb::Create, &huge, ""), "413 Request entity too large: limit is 3145728");
+    }
 }

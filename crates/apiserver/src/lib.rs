@@ -5,23 +5,34 @@
 //! body into a value before either. None does I/O: what needs a key or a connection is a `Reply` that the shell performs.
 
 pub mod access;
+pub mod admission;
 pub mod body;
 pub mod bootstrap;
 mod connect;
 pub mod context;
 pub mod custom;
+mod delete;
 pub mod discovery;
+mod draft;
 mod encode;
+mod eviction;
 mod jsonpath;
+mod managed;
 mod page;
 pub mod read;
 pub mod reply;
 pub mod review;
 mod scale;
 pub mod select;
+mod subresource;
 mod table;
 pub mod watch;
 pub mod write;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use stead_api::{Request, Target, Verb};

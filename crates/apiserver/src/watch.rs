@@ -66,7 +66,10 @@ pub(crate) fn start(head: &Head, request: &Request, kind: &Kind) -> Result<Watch
 /// 410 when the history no longer reaches back; the shell sends it as an ERROR frame (`watch_error`) and ends the watch.
 pub fn watch_next(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<Vec<Bytes>, Status> {
     if plan.initial.is_some() {
-        return Ok(initial_frames(plan, now));
+        let frames = initial_frames(plan, now);
+        if !frames.is_empty() {
+            return Ok(frames);
+        }
     }
     let history = &head.store.history;
     loop {

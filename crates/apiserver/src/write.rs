@@ -1,9 +1,371 @@
-//! Writes: the life of a change as named phases.
+//! Writes: which change a request means, and the objects it is made of.
+//!
+//! Every change to an object goes through `draft.rs`: create, update, patch and apply differ in how the new value comes about
+//! (this file), not in what happens to it. Deletion is `delete.rs`.
 
-use stead_api::{Request, Status};
+use std::sync::Arc;
 
-use crate::{Context, Reply};
+use serde_json::{Value, json};
+use stead_api::request::{FieldValidation, PatchType};
+use stead_api::{Errors, FieldPath, Key, Object, Request, Resource, Status, Verb, patch};
+use stead_kinds::{Kind, Verbs};
 
-pub(crate) fn serve(_ctx: &mut Context, _request: &Request) -> Reply {
-    Reply::failure(Status::no_such_path())
+use crate::draft::{Draft, Part, Written};
+use crate::{Context, Head, Reply, access, delete, encode, eviction, managed, read, scale, subresource};
+
+/// How often a generated name is tried again when it is taken.
+const GENERATED_NAME_TRIES_MAX: usize = 8;
+
+pub(crate) fn serve(ctx: &mut Context, request: &Request) -> Reply {
+    let mut warnings = Vec::new();
+    let reply = change(ctx, request, &mut warnings).unwrap_or_else(Reply::failure);
+    reply.with_warnings(warnings)
+}
+
+fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, Status> {
+    let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+    let kind = read::resolve(ctx.registry, resource)?;
+    access::authorize_request(ctx.store.snapshot(), request)?;
+    match kind.verbs {
+        Verbs::All => {}
+        Verbs::CreateOnly => {
+            let head = Head { store: ctx.store.head().clone(), registry: Arc::clone(ctx.registry) };
+            return read::serve(&head, ctx.now, request);
+        }
+        Verbs::ReadOnly => return Err(Status::method_not_allowed()),
+    }
+    let written = match (request.verb, resource.subresource.as_str()) {
+        (Verb::Create, "") if resource.name.is_empty() => create(ctx, request, &kind, warnings)?,
+        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind),
+        (Verb::Create, "eviction") => return eviction::evict(ctx, request, &kind),
+        (Verb::Update, name) => update(ctx, request, &kind, Part::of(name)?, warnings)?,
+        (Verb::Patch(how), name) => patch(ctx, request, &kind, Part::of(name)?, how, warnings)?,
+        (Verb::Delete, "") => return delete::one(ctx, request, &kind),
+        (Verb::DeleteCollection, "") => return delete::collection(ctx, request, &kind),
+        _ => return Err(Status::method_not_allowed()),
+    };
+    let code = if written.created { 201 } else { 200 };
+    let body = match Part::of(&resource.subresource)? {
+        Part::Scale => scale::of_value(&kind, &written.object.value()).to_string().into(),
+        _ => encode::shaped(&kind, &written.object, request, ctx.now),
+    };
+    Ok(Reply::json(code, body))
+}
+
+/// The body as an object that names itself as the path does.
+fn named_body(request: &Request, kind: &Kind, resource: &Resource) -> Result<Value, Status> {
+    let mut body = request.body.clone();
+    let Some(map) = body.as_object_mut() else {
+        return Err(Status::bad_request("the body of the request must be an object"));
+    };
+    if !map.get("metadata").is_some_and(Value::is_object) {
+        map.insert("metadata".into(), json!({}));
+    }
+    let namespace = read::namespace_of(kind, resource);
+    let given = body["metadata"]["namespace"].as_str().unwrap_or_default();
+    if !given.is_empty() && given != namespace && kind.namespaced {
+        let why = match request.verb {
+            Verb::Create => {
+                "the namespace of the provided object does not match the namespace sent on the request".to_owned()
+            }
+            _ => format!(
+                "the namespace of the object ({given}) does not match the namespace on the request ({namespace})"
+            ),
+        };
+        return Err(Status::bad_request(why));
+    }
+    if !namespace.is_empty() {
+        body["metadata"]["namespace"] = json!(namespace);
+    }
+    Ok(body)
+}
+
+/// Refuses or warns of what decoding found, as `fieldValidation` says.
+fn judge(request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<(), Status> {
+    let problems = &request.strict_problems;
+    match request.options.field_validation {
+        _ if problems.is_empty() => Ok(()),
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            warnings.extend(problems.iter().cloned());
+            Ok(())
+        }
+        FieldValidation::Strict => Err(Status::bad_request(format!(
+            "{0} in version \"{1}\" cannot be handled as a {0}: strict decoding error: {2}",
+            kind.kind,
+            kind.version,
+            problems.join(", ")
+        ))),
+    }
+}
+
+fn create(ctx: &mut Context, request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<Written, Status> {
+    let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+    let body = named_body(request, kind, resource)?;
+    if body["metadata"]["resourceVersion"].as_str().is_some_and(|text| !text.is_empty() && text != "0") {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    judge(request, kind, warnings)?;
+    create_named(ctx, request, kind, body, warnings)
+}
+
+/// Creates an object under its name, or under a generated one.
+fn create_named(
+    ctx: &mut Context,
+    request: &Request,
+    kind: &Kind,
+    mut body: Value,
+    warnings: &mut Vec<String>,
+) -> Result<Written, Status> {
+    let stem = body["metadata"]["generateName"].as_str().unwrap_or_default().to_owned();
+    let is_generated = body["metadata"]["name"].as_str().unwrap_or_default().is_empty() && !stem.is_empty();
+    let namespace = body["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+    if is_generated {
+        let key = |name: &str| Key::new(kind.storage, &namespace, name);
+        let mut tries = (0..GENERATED_NAME_TRIES_MAX).map(|_| format!("{}{}", cut(&stem), ctx.ids.suffix()));
+        let free = tries.find(|name| ctx.store.snapshot().get(&key(name)).is_none());
+        let Some(name) = free else {
+            return Err(Status::already_exists(kind.group, kind.plural, &stem));
+        };
+        body["metadata"]["name"] = json!(name);
+    }
+    let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let draft = Draft::creation(ctx, kind, &namespace, &name, body)?;
+    draft.finish(ctx, request, warnings)
+}
+
+/// A stem leaves room for the suffix in 63 characters.
+fn cut(stem: &str) -> &str {
+    const STEM_MAX: usize = 58;
+    let mut end = stem.len().min(STEM_MAX);
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    &stem[..end]
+}
+
+fn stored(ctx: &Context, kind: &Kind, resource: &Resource) -> Option<Arc<Object>> {
+    ctx.store.snapshot().find(kind.storage, read::namespace_of(kind, resource), &resource.name).cloned()
+}
+
+fn update(
+    ctx: &mut Context,
+    request: &Request,
+    kind: &Kind,
+    part: Part,
+    warnings: &mut Vec<String>,
+) -> Result<Written, Status> {
+    let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+    let mut body = named_body(request, kind, resource)?;
+    let name = body["metadata"]["name"].as_str().unwrap_or_default();
+    if name.is_empty() {
+        let why = format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            resource.name
+        );
+        return Err(Status::bad_request(why));
+    }
+    if name != resource.name {
+        let why = format!("the name of the object ({name}) does not match the name on the URL ({})", resource.name);
+        return Err(Status::bad_request(why));
+    }
+    judge(request, kind, warnings)?;
+    let Some(old) = stored(ctx, kind, resource) else {
+        if !kind.create_on_update || part != Part::Whole {
+            return Err(Status::not_found(kind.group, kind.plural, &resource.name));
+        }
+        if let Some(meta) = body["metadata"].as_object_mut() {
+            meta.shift_remove("resourceVersion");
+            meta.shift_remove("uid");
+        }
+        return create_named(ctx, request, kind, body, warnings);
+    };
+    check_preconditions(kind, &old, &body["metadata"], part)?;
+    let draft = Draft::change(ctx, kind, part, old, body)?;
+    draft.finish(ctx, request, warnings)
+}
+
+/// The uid and resourceVersion that a body carries must be those of the stored object.
+fn check_preconditions(kind: &Kind, old: &Object, meta: &Value, part: Part) -> Result<(), Status> {
+    let name = &*old.key.name;
+    let uid = meta["uid"].as_str().unwrap_or_default();
+    if !uid.is_empty() && uid != old.meta.uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.meta.uid);
+        return Err(Status::conflict(kind.group, kind.plural, name, &why));
+    }
+    match meta["resourceVersion"].as_str().unwrap_or_default() {
+        "" | "0" if kind.unconditional_update || part != Part::Whole => Ok(()),
+        "" | "0" => {
+            let mut errors = Errors::default();
+            let at = FieldPath::new("metadata").child("resourceVersion");
+            errors.invalid(&at, "", "must be specified for an update");
+            Err(Status::invalid(kind.group, kind.kind, name, errors))
+        }
+        text => match text.parse::<u64>() {
+            Ok(revision) if revision == old.revision() => Ok(()),
+            Ok(_) => Err(Status::modified(kind.group, kind.plural, name)),
+            Err(_) => Err(Status::bad_request(format!("invalid resourceVersion {text:?}"))),
+        },
+    }
+}
+
+fn patch(
+    ctx: &mut Context,
+    request: &Request,
+    kind: &Kind,
+    part: Part,
+    how: PatchType,
+    warnings: &mut Vec<String>,
+) -> Result<Written, Status> {
+    let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+    check_patch_options(request, how)?;
+    let old = stored(ctx, kind, resource);
+    if how == PatchType::Apply {
+        judge(request, kind, warnings)?;
+        return apply(ctx, request, kind, part, old, warnings);
+    }
+    let old = old.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
+    let live = match part {
+        Part::Scale => scale::of(kind, &old),
+        _ => encode::value_of(kind, &old),
+    };
+    let mut patched = merge(ctx, kind, part, how, &live, &request.body)?;
+    if !patched["metadata"].is_object() {
+        patched["metadata"] = json!({});
+    }
+    check_identity(&patched, &old)?;
+    check_patched(ctx, request, kind, part, &mut patched, warnings)?;
+    let is_unversioned = patched["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty);
+    if is_unversioned {
+        patched["metadata"]["resourceVersion"] = json!(old.revision().to_string());
+    }
+    check_preconditions(kind, &old, &patched["metadata"], part)?;
+    let draft = Draft::change(ctx, kind, part, old, patched)?;
+    draft.finish(ctx, request, warnings)
+}
+
+fn check_patch_options(request: &Request, how: PatchType) -> Result<(), Status> {
+    let mut errors = Errors::default();
+    if how == PatchType::Apply && request.options.field_manager.is_empty() {
+        errors.required(&FieldPath::new("fieldManager"), "is required for apply patch");
+    }
+    if how != PatchType::Apply && request.options.force {
+        errors.forbidden(&FieldPath::new("force"), "may not be specified for non-apply patch");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "PatchOptions", "", errors)) }
+}
+
+fn merge(ctx: &Context, kind: &Kind, part: Part, how: PatchType, live: &Value, body: &Value) -> Result<Value, Status> {
+    match how {
+        PatchType::Json => patch::json_patch(live, body),
+        PatchType::Merge => patch::merge_patch(live, body),
+        PatchType::Strategic => {
+            if part == Part::Scale {
+                return patch::strategic_merge(live, body, &stead_api::schema::ANY);
+            }
+            match ctx.registry.schema(kind) {
+                Some(schema) if schema.is_builtin() => patch::strategic_merge(live, body, &schema),
+                _ => Err(patch::unsupported_for_custom_resources()),
+            }
+        }
+        PatchType::Apply => Err(Status::internal("apply is not a merge")),
+    }
+}
+
+/// A patch may not make another object of it.
+fn check_identity(patched: &Value, old: &Object) -> Result<(), Status> {
+    let given = |field: &str| patched["metadata"][field].as_str().unwrap_or_default();
+    let (name, namespace) = (given("name"), given("namespace"));
+    if name != &*old.key.name {
+        let why = format!("the name of the object ({name}) does not match the name on the URL ({})", old.key.name);
+        return Err(Status::bad_request(why));
+    }
+    if namespace != &*old.key.namespace {
+        let why = format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+            old.key.namespace
+        );
+        return Err(Status::bad_request(why));
+    }
+    Ok(())
+}
+
+/// Checks what a patch made against the schema.
+fn check_patched(
+    ctx: &Context,
+    request: &Request,
+    kind: &Kind,
+    part: Part,
+    patched: &mut Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let schema = match part {
+        Part::Scale => {
+            stead_api::schema::definition("io.k8s.api.autoscaling.v1.Scale").map(stead_api::schema::KindSchema::Builtin)
+        }
+        _ => ctx.registry.schema(kind),
+    };
+    let Some(schema) = schema else { return Ok(()) };
+    let mut problems = request.strict_problems.clone();
+    problems.extend(schema.decode(patched).map_err(|error| Status::bad_request(error.to_string()))?);
+    match request.options.field_validation {
+        _ if problems.is_empty() => Ok(()),
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            warnings.extend(problems);
+            Ok(())
+        }
+        FieldValidation::Strict => {
+            let mut errors = Errors::default();
+            let why = format!("strict decoding error: {}", problems.join(", "));
+            errors.invalid(&FieldPath::new("patch"), request.body.to_string(), why);
+            Err(Status::invalid("", "", "", errors))
+        }
+    }
+}
+
+/// Server-side apply (K-02).
+fn apply(
+    ctx: &mut Context,
+    request: &Request,
+    kind: &Kind,
+    part: Part,
+    old: Option<Arc<Object>>,
+    warnings: &mut Vec<String>,
+) -> Result<Written, Status> {
+    let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+    let mut body = named_body(request, kind, resource)?;
+    match body["metadata"]["name"].as_str().unwrap_or_default() {
+        "" => body["metadata"]["name"] = json!(resource.name),
+        name if name != resource.name => {
+            let why = format!("the name of the object ({name}) does not match the name on the URL ({})", resource.name);
+            return Err(Status::bad_request(why));
+        }
+        _ => {}
+    }
+    if body["metadata"]["managedFields"].as_array().is_some_and(|list| !list.is_empty()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    if old.is_none() && part != Part::Whole {
+        return Err(Status::not_found(kind.group, kind.plural, &resource.name));
+    }
+    if old.is_none() && body["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()) {
+        let why = "uid mismatch: the provided object specified uid, and no existing object was found";
+        return Err(Status::conflict(kind.group, kind.plural, &resource.name, why));
+    }
+    if let Some(old) = &old {
+        let mut meta = body["metadata"].clone();
+        if meta["resourceVersion"].is_null() {
+            meta["resourceVersion"] = json!(old.revision().to_string());
+        }
+        check_preconditions(kind, old, &meta, part)?;
+    }
+    let merged = managed::apply(ctx, request, kind, part, old.as_deref(), &body)?;
+    match old {
+        Some(old) => Draft::change(ctx, kind, part, old, merged)?.applied().finish(ctx, request, warnings),
+        None => {
+            let namespace = read::namespace_of(kind, resource).to_owned();
+            Draft::creation(ctx, kind, &namespace, &resource.name, merged)?.applied().finish(ctx, request, warnings)
+        }
+    }
 }

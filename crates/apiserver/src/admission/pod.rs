@@ -1,0 +1,199 @@
+//! Pods: service account and its token, priority, tolerations, quality of service.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use serde_json::{Value, json};
+use stead_api::{Quantity, Request, Status};
+
+use crate::Context;
+use crate::draft::Draft;
+
+const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const CLASSES: &str = "priorityclasses.scheduling.k8s.io";
+
+/// Names the service account and mounts its token (ID-01, ID-04).
+pub(super) fn service_account(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
+    if !draft.is_creation() {
+        return Ok(());
+    }
+    let spec = &mut draft.new["spec"];
+    let old_name = spec["serviceAccount"].as_str().unwrap_or_default().to_owned();
+    let name = spec["serviceAccountName"].as_str().filter(|name| !name.is_empty()).unwrap_or(&old_name).to_owned();
+    let name = if name.is_empty() { "default".to_owned() } else { name };
+    spec["serviceAccountName"] = json!(name);
+    spec["serviceAccount"] = json!(name);
+    let namespace = draft.key.namespace.to_string();
+    let Some(account) = ctx.store.snapshot().find("serviceaccounts", &namespace, &name).cloned() else {
+        let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
+        return Err(draft.forbidden(&why));
+    };
+    let account = account.view::<ServiceAccount>();
+    let spec = &mut draft.new["spec"];
+    let has_pull_secrets = spec["imagePullSecrets"].as_array().is_some_and(|list| !list.is_empty());
+    if let Some(secrets) = account.image_pull_secrets.as_ref().filter(|list| !has_pull_secrets && !list.is_empty()) {
+        spec["imagePullSecrets"] = json!(secrets);
+    }
+    let mounts = spec["automountServiceAccountToken"].as_bool().or(account.automount_service_account_token);
+    if mounts.unwrap_or(true) {
+        mount_token(spec, || ctx.ids.suffix());
+    }
+    Ok(())
+}
+
+/// Mounts a projected token into every container that has nothing at its place.
+fn mount_token(spec: &mut Value, suffix: impl FnOnce() -> String) {
+    let is_token = |volume: &&Value| {
+        volume["name"].as_str().is_some_and(|name| name.starts_with("kube-api-access-"))
+            && !volume["projected"].is_null()
+    };
+    let present = spec["volumes"].as_array().into_iter().flatten().find(is_token).map(|volume| volume["name"].clone());
+    let is_new = present.is_none();
+    let name = present.unwrap_or_else(|| json!(format!("kube-api-access-{}", suffix())));
+    let mut is_used = false;
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            let mounts = &mut container["volumeMounts"];
+            if !mounts.is_array() {
+                *mounts = json!([]);
+            }
+            let Some(mounts) = mounts.as_array_mut() else { continue };
+            if mounts.iter().all(|mount| mount["mountPath"] != TOKEN_PATH) {
+                mounts.push(json!({"name": name, "readOnly": true, "mountPath": TOKEN_PATH}));
+                is_used = true;
+            }
+        }
+    }
+    if !is_new || !is_used {
+        return;
+    }
+    let volume = json!({"name": name, "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace",
+            "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}});
+    match spec["volumes"].as_array_mut() {
+        Some(volumes) => volumes.push(volume),
+        None => spec["volumes"] = json!([volume]),
+    }
+}
+
+/// Turns the priority class into a number.
+pub(super) fn priority(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
+    use k8s_openapi::api::scheduling::v1::PriorityClass;
+    if !draft.is_creation() {
+        return Ok(());
+    }
+    let snapshot = ctx.store.snapshot();
+    let asked = draft.new["spec"]["priorityClassName"].as_str().unwrap_or_default();
+    let class = match asked {
+        "" => snapshot
+            .list(CLASSES, "")
+            .map(|object| object.view::<PriorityClass>())
+            .filter(|class| class.global_default == Some(true))
+            .min_by_key(|class| class.value),
+        name => match snapshot.find(CLASSES, "", name) {
+            Some(object) => Some(object.view::<PriorityClass>()),
+            None => return Err(draft.forbidden(&format!("no PriorityClass with name {name} was found"))),
+        },
+    };
+    let (value, policy, name) = match &class {
+        Some(class) => (class.value.unwrap_or(0), class.preemption_policy.clone(), class.metadata.name.clone()),
+        None => (0, None, None),
+    };
+    let given = draft.new["spec"]["priority"].as_i64();
+    if given.is_some_and(|given| given != i64::from(value)) {
+        let why = format!(
+            "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name",
+            given.unwrap_or_default()
+        );
+        return Err(draft.forbidden(&why));
+    }
+    let spec = &mut draft.new["spec"];
+    if let Some(name) = name.filter(|_| spec["priorityClassName"].is_null()) {
+        spec["priorityClassName"] = json!(name);
+    }
+    spec["priority"] = json!(value);
+    if spec["preemptionPolicy"].is_null() {
+        spec["preemptionPolicy"] = json!(policy.as_deref().unwrap_or("PreemptLowerPriority"));
+    }
+    Ok(())
+}
+
+/// Pods stay 300 seconds on a node that is not ready or not reachable (F-02).
+pub(super) fn tolerations(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
+    const SECONDS: i64 = 300;
+    if !draft.is_creation() {
+        return Ok(());
+    }
+    let list = &mut draft.new["spec"]["tolerations"];
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    let Some(list) = list.as_array_mut() else { return Ok(()) };
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerated = list.iter().any(|one| {
+            let text = |field: &str| one[field].as_str().unwrap_or_default();
+            matches!(text("key"), "" | "*")
+                && text("operator") == "Exists"
+                && matches!(text("effect"), "" | "NoExecute")
+                || text("key") == key && matches!(text("effect"), "" | "NoExecute")
+        });
+        if !tolerated {
+            list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
+        }
+    }
+    Ok(())
+}
+
+/// Sets `status.qosClass`.
+pub(super) fn quality(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
+    if draft.is_creation() {
+        let class = quality_of(&draft.new["spec"]);
+        draft.new["status"]["qosClass"] = json!(class);
+        if draft.new["status"]["phase"].is_null() {
+            draft.new["status"]["phase"] = json!("Pending");
+        }
+    }
+    Ok(())
+}
+
+/// Guaranteed: every container limits cpu and memory and asks for as much. BestEffort: none asks for anything.
+fn quality_of(spec: &Value) -> &'static str {
+    let containers =
+        ["containers", "initContainers"].iter().flat_map(|list| spec[*list].as_array().into_iter().flatten());
+    let amount = |value: &Value| -> Option<Quantity> {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.parse().ok().filter(|amount| *amount != Quantity::ZERO)
+    };
+    let (mut asks, mut is_guaranteed) = (false, true);
+    for container in containers {
+        for resource in ["cpu", "memory"] {
+            let limit = amount(&container["resources"]["limits"][resource]);
+            let request = amount(&container["resources"]["requests"][resource]);
+            asks |= limit.is_some() || request.is_some();
+            is_guaranteed &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
+        }
+    }
+    match (asks, is_guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quality_follows_requests_and_limits() {
+        let of = |resources: Value| quality_of(&json!({"containers": [{"resources": resources}]}));
+        assert_eq!(of(json!({})), "BestEffort");
+        assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
+        assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+        assert_eq!(
+            of(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "512Mi"}})),
+            "Burstable"
+        );
+    }
+}

@@ -1,0 +1,414 @@
+//! `Draft`: one change to one object on its way through the phases of a write.
+//!
+//! `finish` is the life of every write, a user's or a controller's (One path): namespace → server's fields → defaults →
+//! preparation → admission → validation → generation → managed fields → store. A dry run does all but the last. A change
+//! that changes nothing stores nothing. Rows S-15, S-17, S-18, ST-12.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use stead_api::{Cause, Errors, FieldPath, Key, Object, Request, Status};
+use stead_kinds::{Kind, Plain, meta};
+
+use crate::{Context, admission, custom, managed, scale};
+
+/// Which part of an object a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but the status of kinds that have that subresource.
+    Whole,
+    Status,
+    Scale,
+    /// A namespace's `spec.finalizers`.
+    Finalize,
+    Ephemeral,
+    Resize,
+    /// Changes of the server's own: binding, eviction.
+    Internal,
+}
+
+impl Part {
+    pub(crate) fn of(subresource: &str) -> Result<Part, Status> {
+        match subresource {
+            "" => Ok(Part::Whole),
+            "status" => Ok(Part::Status),
+            "scale" => Ok(Part::Scale),
+            "finalize" => Ok(Part::Finalize),
+            "ephemeralcontainers" => Ok(Part::Ephemeral),
+            "resize" => Ok(Part::Resize),
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    /// The subresource as managedFields name it.
+    pub(crate) fn subresource(self) -> &'static str {
+        match self {
+            Part::Whole | Part::Internal => "",
+            Part::Status => "status",
+            Part::Scale => "scale",
+            Part::Finalize => "finalize",
+            Part::Ephemeral => "ephemeralcontainers",
+            Part::Resize => "resize",
+        }
+    }
+}
+
+pub(crate) struct Draft {
+    /// The stored version of the kind; `new` and `old_value` are of it.
+    pub kind: Kind,
+    pub part: Part,
+    pub key: Key,
+    pub old: Option<Arc<Object>>,
+    /// Null on creation.
+    pub old_value: Value,
+    pub new: Value,
+    /// Whether managedFields are already right (server-side apply).
+    is_applied: bool,
+}
+
+/// What a write did.
+pub(crate) struct Written {
+    pub object: Arc<Object>,
+    pub created: bool,
+}
+
+/// A time as metadata holds it.
+pub(crate) fn time_text(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn stored_kind(ctx: &Context, served: &Kind) -> Kind {
+    ctx.registry.stored(served.storage).copied().unwrap_or(*served)
+}
+
+/// Turns a value of a served version into one of the stored version.
+fn to_stored(served: &Kind, stored: &Kind, value: &mut Value) {
+    if let Some(convert) = served.convert {
+        (convert.to_stored)(value);
+    }
+    value["apiVersion"] = json!(stored.api_version());
+    value["kind"] = json!(stored.kind);
+}
+
+impl Draft {
+    pub(crate) fn creation(
+        ctx: &Context,
+        served: &Kind,
+        namespace: &str,
+        name: &str,
+        mut new: Value,
+    ) -> Result<Draft, Status> {
+        let kind = stored_kind(ctx, served);
+        to_stored(served, &kind, &mut new);
+        let key = Key::new(kind.storage, namespace, name);
+        Ok(Draft { kind, part: Part::Whole, key, old: None, old_value: Value::Null, new, is_applied: false })
+    }
+
+    /// A change of `old` to what `body` (of the served version) says about one part.
+    pub(crate) fn change(
+        ctx: &Context,
+        served: &Kind,
+        part: Part,
+        old: Arc<Object>,
+        mut body: Value,
+    ) -> Result<Draft, Status> {
+        let kind = stored_kind(ctx, served);
+        let old_value = old.value();
+        if part != Part::Scale {
+            to_stored(served, &kind, &mut body);
+        }
+        let new = match part {
+            Part::Whole | Part::Internal => body,
+            Part::Status => with_status(&kind, &old_value, body),
+            Part::Scale => with_replicas(&kind, &old_value, &body)?,
+            Part::Finalize => with_field(&old_value, &body, "finalizers"),
+            Part::Ephemeral => with_field(&old_value, &body, "ephemeralContainers"),
+            Part::Resize => with_resources(&old_value, &body),
+        };
+        Ok(Draft { kind, part, key: old.key.clone(), old: Some(old), old_value, new, is_applied: false })
+    }
+
+    /// A change of the server's own: the new value is taken as it is.
+    pub(crate) fn internal(kind: Kind, old: Arc<Object>, new: Value) -> Draft {
+        let old_value = old.value();
+        Draft { kind, part: Part::Internal, key: old.key.clone(), old: Some(old), old_value, new, is_applied: true }
+    }
+
+    pub(crate) fn applied(mut self) -> Draft {
+        self.is_applied = true;
+        self
+    }
+
+    pub(crate) fn is_creation(&self) -> bool {
+        self.old.is_none()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.key.name
+    }
+
+    /// 403 about this object.
+    pub(crate) fn forbidden(&self, why: &str) -> Status {
+        Status::forbidden(self.kind.group, self.kind.plural, self.name(), why)
+    }
+
+    /// 422 about this object.
+    pub(crate) fn invalid(&self, errors: Errors) -> Status {
+        Status::invalid(self.kind.group, self.kind.kind, self.name(), errors)
+    }
+
+    /// Takes the change through all phases.
+    pub(crate) fn finish(
+        mut self,
+        ctx: &mut Context,
+        request: &Request,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        self.check_namespace(ctx)?;
+        self.keep_server_fields(ctx);
+        if self.part == Part::Whole {
+            self.fill_in(ctx);
+            admission::admit(ctx, request, &mut self)?;
+        }
+        let typed = self.validate(ctx, warnings)?;
+        self.count_generation();
+        if !self.is_applied {
+            managed::track(ctx, request, &mut self)?;
+        }
+        if self.is_unchanged() {
+            let object = self.old.ok_or_else(|| Status::internal("an unchanged object has a stored version"))?;
+            return Ok(Written { object, created: false });
+        }
+        self.store(ctx, request.options.dry_run, typed)
+    }
+
+    /// Nothing is made in a namespace that does not exist or is going away.
+    fn check_namespace(&self, ctx: &Context) -> Result<(), Status> {
+        let namespace = &*self.key.namespace;
+        if !self.is_creation() || namespace.is_empty() {
+            return Ok(());
+        }
+        let Some(found) = ctx.store.snapshot().find("namespaces", "", namespace) else {
+            return Err(Status::not_found("", "namespaces", namespace));
+        };
+        if !found.meta.is_deleting() {
+            return Ok(());
+        }
+        let cause = Cause {
+            reason: "NamespaceTerminating".into(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".into(),
+        };
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        Err(self.forbidden(&why).with_causes(vec![cause]))
+    }
+
+    /// What only the server says about an object.
+    fn keep_server_fields(&mut self, ctx: &mut Context) {
+        let has_status = self.kind.subresource("status").is_some();
+        let Some(meta) = self.new["metadata"].as_object_mut() else { return };
+        meta.shift_remove("selfLink");
+        let Some(old) = &self.old else {
+            for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+                meta.shift_remove(field);
+            }
+            meta.insert("name".into(), json!(&*self.key.name));
+            if !self.key.namespace.is_empty() {
+                meta.insert("namespace".into(), json!(&*self.key.namespace));
+            }
+            meta.insert("uid".into(), json!(ctx.ids.uid()));
+            meta.insert("creationTimestamp".into(), json!(time_text(ctx.now)));
+            if self.kind.has_generation {
+                meta.insert("generation".into(), json!(1));
+            }
+            if has_status && let Some(new) = self.new.as_object_mut() {
+                new.shift_remove("status");
+            }
+            return;
+        };
+        let old_meta = &self.old_value["metadata"];
+        for field in ["uid", "creationTimestamp", "generation"] {
+            restore(meta, field, &old_meta[field]);
+        }
+        if self.part != Part::Internal || old.meta.is_deleting() {
+            for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+                restore(meta, field, &old_meta[field]);
+            }
+        }
+        if self.part == Part::Whole
+            && has_status
+            && let Some(new) = self.new.as_object_mut()
+        {
+            restore(new, "status", &self.old_value["status"]);
+        }
+    }
+
+    fn fill_in(&mut self, ctx: &Context) {
+        let old = (!self.old_value.is_null()).then_some(&self.old_value);
+        if self.kind.schema == stead_kinds::SchemaRef::Custom
+            && let Some(schema) = ctx.registry.schema(&self.kind)
+        {
+            schema.apply_defaults(&mut self.new);
+        }
+        (self.kind.hooks.default)(&mut self.new);
+        (self.kind.hooks.prepare)(&mut self.new, old);
+    }
+
+    /// Every field error at once; the typed form is kept for readers.
+    fn validate(&self, ctx: &Context, warnings: &mut Vec<String>) -> Result<Arc<dyn Any + Send + Sync>, Status> {
+        let mut errors = Errors::default();
+        let old = self.old.as_deref();
+        meta::validate(&self.kind, &self.new, old, &mut errors);
+        let typed = (self.kind.hooks.decode)(&self.new).map_err(|why| {
+            let (kind, version) = (self.kind.kind, self.kind.version);
+            Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+        })?;
+        if self.kind.schema == stead_kinds::SchemaRef::Custom
+            && let Some(schema) = ctx.registry.schema(&self.kind)
+        {
+            schema.validate(&self.new, &FieldPath::default(), &mut errors);
+        }
+        if matches!(self.part, Part::Whole | Part::Status | Part::Scale) {
+            (self.kind.hooks.validate)(&*typed, old, &mut errors);
+        }
+        if self.part == Part::Whole {
+            self.check_immutable(&mut errors);
+            warnings.extend((self.kind.hooks.warn)(&*typed, old));
+        }
+        if errors.is_empty() { Ok(typed) } else { Err(self.invalid(errors)) }
+    }
+
+    fn check_immutable(&self, errors: &mut Errors) {
+        if self.is_creation() {
+            return;
+        }
+        for path in self.kind.immutable {
+            let (before, after) = (scale::at(&self.old_value, path), scale::at(&self.new, path));
+            if before != after {
+                errors.invalid(&FieldPath::new(path), after.clone(), "field is immutable");
+            }
+        }
+    }
+
+    /// The generation counts changes of everything but metadata and status (S-17).
+    fn count_generation(&mut self) {
+        if !self.kind.has_generation || self.is_creation() {
+            return;
+        }
+        let status_counts = self.kind.subresource("status").is_none();
+        let is_counted =
+            |field: &str| !matches!(field, "metadata" | "apiVersion" | "kind") && (field != "status" || status_counts);
+        let changed = |a: &Value, b: &Value| {
+            a.as_object().into_iter().flatten().any(|(field, value)| is_counted(field) && b.get(field) != Some(value))
+        };
+        if changed(&self.new, &self.old_value) || changed(&self.old_value, &self.new) {
+            let generation = self.old_value["metadata"]["generation"].as_i64().unwrap_or(0);
+            self.new["metadata"]["generation"] = json!(generation + 1);
+        }
+    }
+
+    fn is_unchanged(&mut self) -> bool {
+        let Some(old) = &self.old else { return false };
+        self.new["metadata"]["resourceVersion"] = json!(old.revision().to_string());
+        self.new == self.old_value
+    }
+
+    /// Whether this change takes the last thing that kept a deleted object.
+    fn completes_deletion(&self) -> bool {
+        let Some(old) = &self.old else { return false };
+        let is_empty = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
+        old.meta.is_deleting()
+            && old.meta.deletion_grace_period_seconds.unwrap_or(0) == 0
+            && is_empty(&self.new["metadata"]["finalizers"])
+            && (self.kind.storage != "namespaces" || is_empty(&self.new["spec"]["finalizers"]))
+    }
+
+    fn store(mut self, ctx: &mut Context, dry_run: bool, typed: Arc<dyn Any + Send + Sync>) -> Result<Written, Status> {
+        let created = self.is_creation();
+        if created && ctx.store.snapshot().get(&self.key).is_some() {
+            return Err(Status::already_exists(self.kind.group, self.kind.plural, self.name()));
+        }
+        if !dry_run {
+            self.new["metadata"]["resourceVersion"] = json!(ctx.store.next_revision().to_string());
+        }
+        let completes_deletion = self.completes_deletion();
+        let mut object = Object::of_value(self.key, &self.new, &self.kind.fields)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        if !typed.is::<Plain>() {
+            object = object.with_view(typed);
+        }
+        if dry_run {
+            return Ok(Written { object: Arc::new(object), created });
+        }
+        let object = if completes_deletion { ctx.store.remove(object) } else { ctx.store.put(object) };
+        custom::after_write(ctx, &object);
+        Ok(Written { object, created })
+    }
+}
+
+fn restore(map: &mut Map<String, Value>, field: &str, value: &Value) {
+    match value {
+        Value::Null => {
+            map.shift_remove(field);
+        }
+        value => {
+            map.insert(field.into(), value.clone());
+        }
+    }
+}
+
+/// The old object with another status. Built-in kinds take metadata too, but not owners; custom resources take nothing else.
+fn with_status(kind: &Kind, old: &Value, mut body: Value) -> Value {
+    let mut new = old.clone();
+    let Some(map) = new.as_object_mut() else { return body };
+    restore(map, "status", &body["status"]);
+    if kind.schema == stead_kinds::SchemaRef::Custom {
+        return new;
+    }
+    let mut metadata = body["metadata"].take();
+    if let Some(meta) = metadata.as_object_mut() {
+        restore(meta, "ownerReferences", &old["metadata"]["ownerReferences"]);
+        new["metadata"] = metadata;
+    }
+    new
+}
+
+fn with_replicas(kind: &Kind, old: &Value, body: &Value) -> Result<Value, Status> {
+    let replicas = body["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas < 0 {
+        let mut errors = Errors::default();
+        let at = FieldPath::new("spec").child("replicas");
+        errors.invalid(&at, replicas, "must be greater than or equal to 0");
+        let name = old["metadata"]["name"].as_str().unwrap_or_default();
+        return Err(Status::invalid("autoscaling", "Scale", name, errors));
+    }
+    let mut new = old.clone();
+    scale::set_replicas(kind, &mut new, replicas);
+    Ok(new)
+}
+
+/// The old object with one field of `spec` from the body.
+fn with_field(old: &Value, body: &Value, field: &str) -> Value {
+    let mut new = old.clone();
+    if let Some(spec) = new["spec"].as_object_mut() {
+        restore(spec, field, &body["spec"][field]);
+    }
+    new
+}
+
+/// The old pod with the containers' resources from the body.
+fn with_resources(old: &Value, body: &Value) -> Value {
+    let mut new = old.clone();
+    for list in ["containers", "initContainers"] {
+        for container in new["spec"][list].as_array_mut().into_iter().flatten() {
+            let asked = body["spec"][list].as_array().into_iter().flatten();
+            let same = asked.into_iter().find(|one| one["name"] == container["name"]);
+            if let (Some(map), Some(same)) = (container.as_object_mut(), same) {
+                restore(map, "resources", &same["resources"]);
+            }
+        }
+    }
+    new
+}

@@ -1,0 +1,203 @@
+//! A server in a few lines of text, for this crate's tests: request lines in, status and body out, through the same functions
+//! that the shell calls.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use stead_api::request::{self, Shape};
+use stead_api::{Request, User};
+use stead_kinds::Registry;
+use stead_store::Store;
+
+use crate::{Cluster, Context, Head, Ids, Reply, WatchPlan, decode_body, is_read, serve_read, serve_write, watch_next};
+
+pub(crate) struct Server {
+    pub store: Store,
+    pub registry: Arc<Registry>,
+    pub ids: Ids,
+    pub cluster: Cluster,
+    pub now: Timestamp,
+    pub user: Arc<User>,
+}
+
+pub(crate) fn admin() -> Arc<User> {
+    Arc::new(User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() })
+}
+
+impl Server {
+    /// A server with the namespace `default` and its service account.
+    pub(crate) fn new() -> Server {
+        let mut server = Server::empty();
+        server.make("/api/v1/namespaces", json!({"metadata": {"name": "default"}}));
+        server.make("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}}));
+        server
+    }
+
+    pub(crate) fn empty() -> Server {
+        Server {
+            store: Store::default(),
+            registry: Arc::new(Registry::with([])),
+            ids: Ids::seeded(1),
+            cluster: Cluster {
+                service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
+                node_ports: 30000..=32767,
+                domain: "cluster.local".into(),
+                ca_pem: "CA".into(),
+            },
+            now: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            user: admin(),
+        }
+    }
+
+    pub(crate) fn ctx(&mut self) -> Context<'_> {
+        Context {
+            now: self.now,
+            store: &mut self.store,
+            registry: &mut self.registry,
+            ids: &mut self.ids,
+            cluster: &self.cluster,
+        }
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        Head { store: self.store.head().clone(), registry: Arc::clone(&self.registry) }
+    }
+
+    pub(crate) fn wait(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+    }
+
+    /// `POST /api/v1/…?query`; a `PATCH` names its type: `PATCH:merge`. `GET:table` and `GET:metadata` ask for these forms.
+    pub(crate) fn request(&self, line: &str, body: &str) -> Result<Request, stead_api::Status> {
+        let (method, url) = line.split_once(' ').expect("METHOD URL");
+        let (method, form) = method.split_once(':').unwrap_or((method, ""));
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let media = match form {
+            "json" => "application/json-patch+json",
+            "merge" => "application/merge-patch+json",
+            "strategic" => "application/strategic-merge-patch+json",
+            "apply" => "application/apply-patch+yaml",
+            "yaml" => "application/yaml",
+            _ => "application/json",
+        };
+        let target = request::target(path);
+        let mut options = request::options(query)?;
+        options.shape = match form {
+            "table" => Shape::Table,
+            "metadata" => Shape::Metadata,
+            _ => Shape::Object,
+        };
+        let verb = request::verb(method, media, &target, &options)?;
+        let decoded = match &target {
+            request::Target::Resource(resource) if !body.is_empty() => {
+                decode_body(&self.registry, resource, verb, body.as_bytes(), media)?
+            }
+            _ => Default::default(),
+        };
+        let mut request = Request::of(Arc::clone(&self.user), verb, Default::default(), decoded.value);
+        request.target = target;
+        request.options = options;
+        request.strict_problems = decoded.strict_problems;
+        request.user_agent = "test/1".into();
+        if form.starts_with("application") {
+            request.accept = form.into();
+        }
+        Ok(request)
+    }
+
+    pub(crate) fn reply(&mut self, line: &str, body: &str) -> Reply {
+        match self.request(line, body) {
+            Ok(request) => self.perform(&request),
+            Err(status) => Reply::failure(status),
+        }
+    }
+
+    pub(crate) fn perform(&mut self, request: &Request) -> Reply {
+        match is_read(request) {
+            true => serve_read(&self.head(), self.now, request),
+            false => serve_write(&mut self.ctx(), request),
+        }
+    }
+
+    /// Status code and body.
+    pub(crate) fn ask(&mut self, line: &str, body: Value) -> (u16, Value) {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let (code, bytes) = self.reply(line, &text).flat();
+        (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes))))
+    }
+
+    /// A request that must succeed; returns its body.
+    pub(crate) fn done(&mut self, line: &str, body: Value) -> Value {
+        let (code, reply) = self.ask(line, body);
+        assert!(code < 300, "{line}: {code} {reply}");
+        reply
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Value {
+        self.done(&format!("GET {path}"), Value::Null)
+    }
+
+    pub(crate) fn make(&mut self, path: &str, body: Value) -> Value {
+        self.done(&format!("POST {path}"), body)
+    }
+
+    /// `404 NotFound pods "x" not found`, for a request that must fail.
+    pub(crate) fn refused(&mut self, line: &str, body: Value) -> String {
+        let (code, reply) = self.ask(line, body);
+        let text = |field: &str| reply[field].as_str().unwrap_or_default().to_owned();
+        format!("{code} {} {}", text("reason"), text("message"))
+    }
+
+    pub(crate) fn watch(&mut self, line: &str) -> Box<WatchPlan> {
+        match self.reply(line, "") {
+            Reply::Watch(plan) => plan,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    /// `ADDED a@3`, one per frame that is due.
+    pub(crate) fn frames(&self, plan: &mut WatchPlan) -> Vec<String> {
+        self.frame_values(plan)
+            .iter()
+            .map(|frame| {
+                let meta = &frame["object"]["metadata"];
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                format!("{} {}@{}", text(&frame["type"]), text(&meta["name"]), text(&meta["resourceVersion"]))
+            })
+            .collect()
+    }
+
+    pub(crate) fn frame_values(&self, plan: &mut WatchPlan) -> Vec<Value> {
+        let head = self.head();
+        let mut values = Vec::new();
+        loop {
+            match watch_next(plan, &head, self.now) {
+                Ok(frames) if frames.is_empty() => return values,
+                Ok(frames) => {
+                    values.extend(frames.iter().map(|frame| serde_json::from_slice(frame).expect("a JSON frame")));
+                }
+                Err(status) => {
+                    let frame = crate::watch_error(&status);
+                    values.push(serde_json::from_slice(&frame).expect("a JSON frame"));
+                    return values;
+                }
+            }
+        }
+    }
+}
+
+/// A pod that passes validation.
+pub(crate) fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "stead.local/demo:1"}]}})
+}
+
+/// A StatefulSet that passes validation.
+pub(crate) fn statefulset(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"serviceName": name, "replicas": 3,
+        "selector": {"matchLabels": {"app": name}},
+        "template": {"metadata": {"labels": {"app": name}},
+            "spec": {"containers": [{"name": "c", "image": "stead.local/demo:1"}]}}}})
+}

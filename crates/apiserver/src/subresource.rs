@@ -1,0 +1,70 @@
+//! Binding a pod to a node.
+
+use serde_json::{Value, json};
+use stead_api::{Request, Status};
+use stead_kinds::Kind;
+
+use crate::draft::{Draft, time_text};
+use crate::{Context, Reply, read};
+
+/// POST pods/{name}/binding: the only way a pod gets a node.
+pub(crate) fn bind(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+    let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+    let namespace = read::namespace_of(kind, resource);
+    let found = ctx.store.snapshot().find(kind.storage, namespace, &resource.name).cloned();
+    let pod = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
+    let body = &request.body;
+    let node = body["target"]["name"].as_str().unwrap_or_default();
+    if node.is_empty() {
+        return Err(Status::bad_request("Required value: target.name"));
+    }
+    let conflict = |why: String| Status::conflict("", "pods/binding", &resource.name, &why);
+    let uid = body["metadata"]["uid"].as_str().unwrap_or_default();
+    if !uid.is_empty() && uid != pod.meta.uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod.meta.uid);
+        return Err(conflict(why));
+    }
+    if pod.meta.is_deleting() {
+        return Err(conflict(format!("pod {} is being deleted, cannot be assigned to a host", resource.name)));
+    }
+    let mut new = pod.value();
+    if let Some(current) = new["spec"]["nodeName"].as_str().filter(|current| !current.is_empty()) {
+        return Err(conflict(format!("pod {} is already assigned to node \"{current}\"", resource.name)));
+    }
+    new["spec"]["nodeName"] = json!(node);
+    for (key, value) in body["metadata"]["annotations"].as_object().into_iter().flatten() {
+        new["metadata"]["annotations"][key] = value.clone();
+    }
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
+        "lastTransitionTime": time_text(ctx.now)});
+    set_condition(&mut new["status"], condition);
+    let mut warnings = Vec::new();
+    Draft::internal(*kind, pod, new).finish(ctx, request, &mut warnings)?;
+    Ok(success(201))
+}
+
+/// Puts a condition in place of the one of its type; an unchanged status keeps its transition time.
+pub(crate) fn set_condition(status: &mut Value, mut condition: Value) {
+    if !status.is_object() {
+        *status = json!({});
+    }
+    if !status["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
+    let Some(list) = status["conditions"].as_array_mut() else { return };
+    match list.iter_mut().find(|one| one["type"] == condition["type"]) {
+        Some(old) => {
+            if old["status"] == condition["status"] && !old["lastTransitionTime"].is_null() {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            *old = condition;
+        }
+        None => list.push(condition),
+    }
+}
+
+/// A Status of success.
+pub(crate) fn success(code: u16) -> Reply {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code});
+    Reply::json(code, body.to_string())
+}

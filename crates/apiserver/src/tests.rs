@@ -1,0 +1,4 @@
+//! Requests in, replies out.
+
+mod reads;
+mod writes;
