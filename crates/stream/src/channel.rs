@@ -74,7 +74,7 @@ impl Output {
         match &self.framing {
             Framing::WebSocket { .. } => Ok(()),
             Framing::Spdy(stream) if stream.close_local() => {
-                self.outbox.push_now(|out| spdy::encode_data(out, stream.id, &[], true))
+                self.outbox.push_end(|out| spdy::encode_data(out, stream.id, &[], true))
             }
             Framing::Spdy(_) => Ok(()),
         }

@@ -69,6 +69,16 @@ impl Outbox {
         Ok(())
     }
 
+    /// Appends the frame that ends a stream, of which there is one a stream: it must not be lost to any limit.
+    pub fn push_end(&self, encode: impl FnOnce(&mut BytesMut)) -> io::Result<()> {
+        let mut state = self.state();
+        if state.phase != Phase::Open {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        state.append(encode);
+        Ok(())
+    }
+
     /// Appends last words, whatever is pending, and lets nothing follow them.
     pub fn seal(&self, encode: impl FnOnce(&mut BytesMut)) {
         let mut state = self.state();

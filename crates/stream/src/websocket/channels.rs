@@ -176,6 +176,7 @@ impl Reader {
         let mut writing = std::pin::pin!(stdin.write_all(bytes));
         let written = loop {
             tokio::select! {
+                biased;
                 written = &mut writing => break written,
                 () = tokio::time::sleep(UNSOLICITED_PONG_PERIOD) => {
                     let _ = self.outbox.push_now(|out| encode_pong(out, &[]));
