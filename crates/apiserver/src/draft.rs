@@ -175,7 +175,7 @@ impl Draft {
         let typed = self.validate(ctx, warnings)?;
         self.count_generation();
         if !self.is_applied {
-            managed::track(ctx, request, &mut self)?;
+            managed::track(ctx, request, &mut self);
         }
         if self.is_unchanged() {
             let object = self.old.ok_or_else(|| Status::internal("an unchanged object has a stored version"))?;
@@ -365,6 +365,9 @@ fn with_status(kind: &Kind, old: &Value, mut body: Value) -> Value {
     let Some(map) = new.as_object_mut() else { return body };
     restore(map, "status", &body["status"]);
     if kind.schema == stead_kinds::SchemaRef::Custom {
+        if let Some(meta) = new["metadata"].as_object_mut() {
+            restore(meta, "managedFields", &body["metadata"]["managedFields"]);
+        }
         return new;
     }
     let mut metadata = body["metadata"].take();

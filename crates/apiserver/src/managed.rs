@@ -1,32 +1,84 @@
 //! managedFields: who set which field (K-02).
+//!
+//! Which fields an endpoint writes is decided here; the algebra is `stead_api::apply`'s.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use stead_api::apply::{self, Write};
 use stead_api::{Object, Request, Status};
-use stead_kinds::Kind;
+use stead_kinds::{Kind, SchemaRef};
 
-use crate::Context;
 use crate::draft::{Draft, Part};
+use crate::{Context, encode, scale};
 
-/// Records what an update, patch or creation changed.
-pub(crate) fn track(_ctx: &Context, _request: &Request, draft: &mut Draft) -> Result<(), Status> {
-    let kept = draft.old_value["metadata"]["managedFields"].clone();
-    if let Some(meta) = draft.new["metadata"].as_object_mut() {
-        meta.shift_remove("managedFields");
-        if !kept.is_null() {
-            meta.insert("managedFields".into(), kept);
-        }
+/// What an endpoint does not write, though its objects hold it.
+fn ignored(kind: &Kind, part: Part) -> &'static [&'static str] {
+    match part {
+        Part::Status if kind.schema == SchemaRef::Custom => &["metadata", "spec"],
+        Part::Status => &["spec"],
+        _ if kind.subresource("status").is_some() => &["status"],
+        _ => &[],
     }
-    Ok(())
 }
 
-/// The object that an apply makes of the stored one, managedFields included.
+/// `apps/v1`, as the request's path says it.
+fn api_version(request: &Request) -> String {
+    match request.resource() {
+        Some(resource) if !resource.group.is_empty() => format!("{}/{}", resource.group, resource.version),
+        Some(resource) => resource.version.clone(),
+        None => String::new(),
+    }
+}
+
+/// Records what an update, patch or creation changed.
+pub(crate) fn track(ctx: &Context, request: &Request, draft: &mut Draft) {
+    let Some(schema) = ctx.registry.schema(&draft.kind) else { return };
+    let (manager, api_version) = (request.manager(), api_version(request));
+    let write = Write {
+        manager: &manager,
+        api_version: &api_version,
+        subresource: draft.part.subresource(),
+        now: ctx.now,
+        ignored: ignored(&draft.kind, draft.part),
+    };
+    let old = (!draft.is_creation()).then_some(&draft.old_value);
+    apply::track_update(&schema, old, &mut draft.new, &write);
+}
+
+/// The object that an apply makes of the stored one, managedFields included; of the version that is served.
 pub(crate) fn apply(
-    _ctx: &Context,
-    _request: &Request,
-    _kind: &Kind,
-    _part: Part,
-    _old: Option<&Object>,
-    _body: &Value,
+    ctx: &Context,
+    request: &Request,
+    kind: &Kind,
+    part: Part,
+    old: Option<&Object>,
+    body: &Value,
 ) -> Result<Value, Status> {
-    Err(Status::internal("apply is missing"))
+    let schema = ctx.registry.schema(kind).ok_or_else(Status::no_such_path)?;
+    let (manager, api_version) = (request.manager(), api_version(request));
+    let write = Write {
+        manager: &manager,
+        api_version: &api_version,
+        subresource: part.subresource(),
+        now: ctx.now,
+        ignored: ignored(kind, part),
+    };
+    let live = old.map(|old| encode::value_of(kind, old));
+    let of_scale;
+    let config = match part {
+        Part::Scale => {
+            of_scale = scale_config(kind, body);
+            &of_scale
+        }
+        _ => body,
+    };
+    apply::apply(&schema, live.as_ref(), config, &write, request.options.force)
+}
+
+/// A configuration of the scaled object that says what a configuration of its Scale says.
+fn scale_config(kind: &Kind, body: &Value) -> Value {
+    let mut config = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": body["metadata"]});
+    if let Some(replicas) = body["spec"]["replicas"].as_i64() {
+        scale::set_replicas(kind, &mut config, replicas);
+    }
+    config
 }

@@ -343,9 +343,6 @@ fn apply(
         }
         _ => {}
     }
-    if body["metadata"]["managedFields"].as_array().is_some_and(|list| !list.is_empty()) {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
-    }
     if old.is_none() && part != Part::Whole {
         return Err(Status::not_found(kind.group, kind.plural, &resource.name));
     }
@@ -361,6 +358,8 @@ fn apply(
         check_preconditions(kind, old, &meta, part)?;
     }
     let merged = managed::apply(ctx, request, kind, part, old.as_deref(), &body)?;
+    // An applied Scale has become a configuration of the object itself.
+    let part = if part == Part::Scale { Part::Whole } else { part };
     match old {
         Some(old) => Draft::change(ctx, kind, part, old, merged)?.applied().finish(ctx, request, warnings),
         None => {

@@ -287,3 +287,48 @@ fn namespaces_end_when_their_content_has() {
         "403 Forbidden namespaces \"default\" is forbidden: this namespace may not be deleted"
     );
 }
+
+#[test]
+fn k02_server_side_apply_owns_conflicts_and_takes_over() {
+    let mut server = Server::new();
+    let config = |replicas: i64| {
+        let mut body = statefulset("web");
+        body["spec"]["replicas"] = json!(replicas);
+        body
+    };
+    let apply = |manager: &str| format!("PATCH:apply {SETS}/web?fieldManager={manager}");
+    let (code, made) = server.ask(&apply("kubectl"), config(3));
+    assert_eq!((code, &made["metadata"]["generation"]), (201, &json!(1)));
+    assert_eq!(made["metadata"]["managedFields"][0]["manager"], "kubectl");
+    assert_eq!(made["metadata"]["managedFields"][0]["operation"], "Apply");
+    let again = server.done(&apply("kubectl"), config(3));
+    assert_eq!(again["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"], "applying again is no write");
+
+    let (code, conflict) = server.ask(&apply("other"), config(5));
+    assert_eq!((code, conflict["reason"].as_str()), (409, Some("Conflict")));
+    let causes: Vec<_> = conflict["details"]["causes"].as_array().into_iter().flatten().collect();
+    assert!(causes.iter().any(|cause| cause["field"] == ".spec.replicas"), "{conflict}");
+    let forced = server.done(&format!("{}&force=true", apply("other")), config(5));
+    assert_eq!(forced["spec"]["replicas"], 5);
+
+    server.done(&format!("PATCH:merge {SETS}/web/scale"), json!({"spec": {"replicas": 4}}));
+    let set = server.get(&format!("{SETS}/web"));
+    let entries = set["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    assert!(entries.iter().any(|one| one["subresource"] == "scale" && one["manager"] == "test"), "{entries:?}");
+    assert_eq!(
+        server.refused(&format!("PATCH:apply {SETS}/web"), config(1)),
+        "422 Invalid PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+    );
+}
+
+#[test]
+fn managed_fields_follow_updates() {
+    let mut server = Server::new();
+    let made = server.make(MAPS, map("a", "1"));
+    let entry = &made["metadata"]["managedFields"][0];
+    assert_eq!((&entry["manager"], &entry["operation"]), (&json!("test"), &json!("Update")));
+    assert!(entry["fieldsV1"]["f:data"]["f:k"].is_object());
+    server.wait(60);
+    let same = server.done(&format!("PATCH:merge {MAPS}/a"), json!({"data": {"k": "1"}}));
+    assert_eq!(same, made);
+}
