@@ -10,6 +10,8 @@ pub mod names;
 pub mod plan;
 pub mod plane;
 
+mod endpoints;
+mod endpointslice;
 pub mod facts;
 mod garbage;
 mod queue;
@@ -25,4 +27,10 @@ pub use plan::{Action, Controller, EventType, Note, Plan, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
 
 /// Every controller. Their order is the order within a round.
-pub const ALL: &[Controller] = &[statefulset::CONTROLLER, volume::CONTROLLER, scheduler::CONTROLLER];
+pub const ALL: &[Controller] = &[
+    statefulset::CONTROLLER,
+    volume::CONTROLLER,
+    scheduler::CONTROLLER,
+    endpointslice::CONTROLLER,
+    endpoints::CONTROLLER,
+];

@@ -28,6 +28,7 @@ use crate::facts::{self, Availability};
 use crate::names::{CLAIM, CONTROLLER_REVISION, POD, STATEFUL_SET};
 use crate::plan::{Controller, Note, Plan, View, Watch};
 
+pub(crate) use revision::Fnv32;
 use revision::Revisions;
 
 /// How many pods one plan makes or removes under Parallel (upstream: slow-start batches of up to 500).

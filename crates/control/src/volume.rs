@@ -131,7 +131,7 @@ fn default_class<'a>(view: &View<'a>) -> Option<&'a Arc<Object>> {
     let is_default =
         |class: &&Arc<Object>| class.meta.annotation("storageclass.kubernetes.io/is-default-class") == Some("true");
     view.snapshot.list(STORAGE_CLASS, "").filter(is_default).min_by_key(|class| {
-        let age = class.meta.creation_timestamp.map(|t| std::cmp::Reverse(t));
+        let age = class.meta.creation_timestamp.map(std::cmp::Reverse);
         (age, class.key.name.clone())
     })
 }

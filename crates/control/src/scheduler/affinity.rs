@@ -207,7 +207,8 @@ impl Surroundings {
         let nobody_anywhere = self.near.iter().all(|(_, domains)| domains.is_empty());
         for (key, domains) in &self.near {
             let Some(value) = place.label(key) else { return Err(NO_AFFINITY) };
-            if !domains.contains(value) && !(self.may_be_first && nobody_anywhere) {
+            let is_first = self.may_be_first && nobody_anywhere;
+            if !domains.contains(value) && !is_first {
                 return Err(NO_AFFINITY);
             }
         }
