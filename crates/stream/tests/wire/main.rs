@@ -4,8 +4,25 @@ mod client;
 mod spdy;
 mod websocket;
 
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use stead_stream::Options;
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Panics of any task so far: a runtime catches them, so a session that panics merely seems to end.
+fn panics() -> usize {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+            usual(info);
+        }));
+    });
+    PANICS.load(Ordering::SeqCst)
+}
 
 fn options() -> Options {
     Options { idle_timeout: Duration::from_secs(3600), stream_creation_timeout: Duration::from_secs(30) }
