@@ -1,8 +1,17 @@
 //! The objects of an empty cluster.
+//!
+//! Contract: made through the same writes as everything else; what is there is left as it is, but for what the server itself
+//! knows better: default roles (unless their autoupdate annotation is off) and the endpoints of Service `kubernetes`.
+
+mod roles;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use crate::Context;
+use serde_json::{Value, json};
+use stead_api::{Request, Resource, Status, User, Verb};
+
+use crate::{Context, Reply, serve_write};
 
 /// What the shell knows and the objects need.
 #[derive(Clone, Debug)]
@@ -14,5 +23,181 @@ pub struct Bootstrap {
     pub dns_ip: Ipv4Addr,
 }
 
+const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+const RBAC: &str = "rbac.authorization.k8s.io";
+
 /// Makes the initial objects that are missing. Called at every start.
-pub fn bootstrap(_ctx: &mut Context, _facts: &Bootstrap) {}
+///
+/// # Panics
+/// When an initial object is refused: they are constants of this file, so that is a mistake in it.
+pub fn bootstrap(ctx: &mut Context, facts: &Bootstrap) {
+    let mut maker = Maker { user: Arc::new(User::controller("stead-bootstrap")), ctx };
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        maker.missing("", "namespaces", "", json!({"metadata": {"name": name}}));
+    }
+    make_roles(&mut maker);
+    make_classes(&mut maker);
+    make_services(&mut maker, facts);
+}
+
+fn make_roles(maker: &mut Maker) {
+    let metadata = |name: &str| {
+        json!({"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+            "annotations": {AUTOUPDATE: "true"}})
+    };
+    for (name, rules) in roles::cluster_roles() {
+        maker.kept(RBAC, "clusterroles", "", "rules", json!({"metadata": metadata(name), "rules": rules}));
+    }
+    for (name, groups) in roles::BINDINGS {
+        let subjects: Vec<Value> =
+            groups.iter().map(|group| json!({"apiGroup": RBAC, "kind": "Group", "name": group})).collect();
+        let binding = json!({"metadata": metadata(name), "subjects": subjects,
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}});
+        maker.missing(RBAC, "clusterrolebindings", "", binding);
+    }
+}
+
+fn make_classes(maker: &mut Maker) {
+    // A directory lives on one node, so a claim waits for its pod to be placed; growing it costs nothing.
+    let standard = json!({"metadata": {"name": "standard",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "stead.local/directory", "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true});
+    maker.missing("storage.k8s.io", "storageclasses", "", standard);
+    let critical = [
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ];
+    for (name, value, description) in critical {
+        let class = json!({"metadata": {"name": name}, "value": value, "description": description});
+        maker.missing("scheduling.k8s.io", "priorityclasses", "", class);
+    }
+}
+
+fn make_services(maker: &mut Maker, facts: &Bootstrap) {
+    let (base, _) = maker.ctx.cluster.service_cidr;
+    let first = Ipv4Addr::from(u32::from(base) + 1).to_string();
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let kubernetes = json!({"metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {"type": "ClusterIP", "clusterIP": first,
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": facts.api_port}]}});
+    maker.missing("", "services", "default", kubernetes);
+    let address = facts.api_address.to_string();
+    let slice = json!({"metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": facts.api_port, "protocol": "TCP"}]});
+    maker.current("discovery.k8s.io", "endpointslices", "default", &["endpoints", "ports"], slice);
+    let endpoints = json!({"metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address}],
+            "ports": [{"name": "https", "port": facts.api_port, "protocol": "TCP"}]}]});
+    maker.current("", "endpoints", "default", &["subsets"], endpoints);
+    // The nodes answer for this address themselves, so it has no endpoints.
+    let dns = json!({"metadata": {"name": "kube-dns", "namespace": "kube-system",
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
+        "spec": {"type": "ClusterIP", "clusterIP": facts.dns_ip.to_string(), "ports": [
+            {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+            {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}});
+    maker.missing("", "services", "kube-system", dns);
+}
+
+struct Maker<'a, 'b> {
+    user: Arc<User>,
+    ctx: &'a mut Context<'b>,
+}
+
+impl Maker<'_, '_> {
+    fn ask(&mut self, verb: Verb, group: &str, plural: &str, namespace: &str, body: Value) -> Result<(), Status> {
+        let name = body["metadata"]["name"].as_str().unwrap_or_default();
+        let resource = Resource {
+            group: group.into(),
+            version: "v1".into(),
+            plural: plural.into(),
+            namespace: namespace.into(),
+            name: if verb == Verb::Create { String::new() } else { name.into() },
+            ..Resource::default()
+        };
+        let mut request = Request::of(Arc::clone(&self.user), verb, resource, body);
+        request.options.field_manager = "stead-bootstrap".into();
+        match serve_write(self.ctx, &request) {
+            Reply::Failure { status, .. } => Err(*status),
+            _ => Ok(()),
+        }
+    }
+
+    fn stored(&self, group: &str, plural: &str, namespace: &str, body: &Value) -> Option<Value> {
+        let kind = self.ctx.registry.find(group, "v1", plural)?;
+        let name = body["metadata"]["name"].as_str().unwrap_or_default();
+        self.ctx.store.snapshot().find(kind.storage, namespace, name).map(|object| object.value())
+    }
+
+    /// Makes an object unless it is there.
+    fn missing(&mut self, group: &str, plural: &str, namespace: &str, body: Value) {
+        if self.stored(group, plural, namespace, &body).is_some() {
+            return;
+        }
+        let name = body["metadata"]["name"].clone();
+        self.ask(Verb::Create, group, plural, namespace, body)
+            .unwrap_or_else(|status| panic!("the initial {plural} {name} was refused: {status}"));
+    }
+
+    /// Makes an object, and puts a field right unless the cluster's users said to leave it.
+    fn kept(&mut self, group: &str, plural: &str, namespace: &str, field: &str, body: Value) {
+        match self.stored(group, plural, namespace, &body) {
+            Some(stored) if stored["metadata"]["annotations"][AUTOUPDATE] != "true" => {}
+            _ => self.current(group, plural, namespace, &[field], body),
+        }
+    }
+
+    /// Makes an object, and puts fields right.
+    fn current(&mut self, group: &str, plural: &str, namespace: &str, fields: &[&str], body: Value) {
+        let Some(mut stored) = self.stored(group, plural, namespace, &body) else {
+            return self.missing(group, plural, namespace, body);
+        };
+        if fields.iter().all(|field| stored[*field] == body[*field]) {
+            return;
+        }
+        for field in fields {
+            stored[*field] = body[*field].clone();
+        }
+        // A refusal leaves what was there, which served until now.
+        let _ = self.ask(Verb::Update, group, plural, namespace, stored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Server;
+
+    fn facts(port: u16) -> Bootstrap {
+        Bootstrap { api_address: Ipv4Addr::new(192, 0, 2, 7), api_port: port, dns_ip: Ipv4Addr::new(10, 96, 0, 10) }
+    }
+
+    #[test]
+    fn an_empty_cluster_gets_its_objects_once() {
+        let mut server = Server::empty();
+        bootstrap(&mut server.ctx(), &facts(6443));
+        let revision = server.store.snapshot().revision();
+        let service = server.get("/api/v1/namespaces/default/services/kubernetes");
+        assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+        assert_eq!(server.get("/api/v1/namespaces/kube-system/services/kube-dns")["spec"]["clusterIP"], "10.96.0.10");
+        assert_eq!(crate::admission::default_storage_class(server.store.snapshot()).as_deref(), Some("standard"));
+        bootstrap(&mut server.ctx(), &facts(6443));
+        assert_eq!(server.store.snapshot().revision(), revision, "a second start writes nothing");
+
+        bootstrap(&mut server.ctx(), &facts(7443));
+        let slice = server.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes");
+        assert_eq!(slice["ports"][0]["port"], 7443);
+    }
+}

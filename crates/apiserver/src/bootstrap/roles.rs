@@ -1,0 +1,147 @@
+//! The default ClusterRoles and their bindings (ID-06, ID-07).
+//!
+//! A rule is `groups | resources | verbs`, words separated by spaces; `core` is the core group.
+
+use serde_json::{Value, json};
+
+const READ: &str = "get list watch";
+const WRITE: &str = "create delete deletecollection patch update";
+
+/// What `view` may read; no secrets, no roles.
+const VIEW: &[(&str, &str)] = &[
+    (
+        "core",
+        "configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods pods/log pods/status \
+         replicationcontrollers replicationcontrollers/scale serviceaccounts services services/status bindings events \
+         limitranges namespaces namespaces/status resourcequotas resourcequotas/status",
+    ),
+    ("discovery.k8s.io", "endpointslices"),
+    ("events.k8s.io", "events"),
+    (
+        "apps",
+        "controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status replicasets \
+         replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status",
+    ),
+    ("autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status"),
+    ("batch", "cronjobs cronjobs/status jobs jobs/status"),
+    ("policy", "poddisruptionbudgets poddisruptionbudgets/status"),
+    ("networking.k8s.io", "ingresses ingresses/status networkpolicies"),
+    ("coordination.k8s.io", "leases"),
+];
+
+/// What `edit` may change besides.
+const EDIT: &[(&str, &str, &str)] = &[
+    ("core", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy", READ),
+    ("core", "serviceaccounts", "impersonate"),
+    ("core", "pods pods/attach pods/exec pods/portforward pods/proxy", WRITE),
+    ("core", "pods/eviction", "create"),
+    (
+        "core",
+        "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets \
+         serviceaccounts services services/proxy",
+        WRITE,
+    ),
+    ("core", "serviceaccounts/token", "create"),
+    (
+        "apps",
+        "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets \
+         statefulsets/scale",
+        WRITE,
+    ),
+    ("autoscaling", "horizontalpodautoscalers", WRITE),
+    ("batch", "cronjobs jobs", WRITE),
+    ("policy", "poddisruptionbudgets", WRITE),
+    ("networking.k8s.io", "ingresses networkpolicies", WRITE),
+    ("coordination.k8s.io", "leases", WRITE),
+];
+
+const ADMIN: &[(&str, &str, &str)] = &[
+    ("authorization.k8s.io", "localsubjectaccessreviews", "create"),
+    ("rbac.authorization.k8s.io", "rolebindings roles", "create delete deletecollection get list patch update watch"),
+];
+
+/// What a node's agent does.
+const NODE: &[(&str, &str, &str)] = &[
+    ("authentication.k8s.io", "tokenreviews", "create"),
+    ("authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews", "create"),
+    ("core", "services endpoints namespaces", READ),
+    ("core", "nodes", "create get list watch patch update"),
+    ("core", "nodes/status", "patch update"),
+    ("core", "events", "create patch update"),
+    ("core", "pods", "get list watch create delete"),
+    ("core", "pods/status", "get patch update"),
+    ("core", "pods/eviction", "create"),
+    ("core", "configmaps secrets serviceaccounts", READ),
+    ("core", "serviceaccounts/token", "create"),
+    ("core", "persistentvolumeclaims persistentvolumes", READ),
+    ("core", "persistentvolumeclaims/status", "get patch update"),
+    ("core", "persistentvolumes", "patch update"),
+    ("discovery.k8s.io", "endpointslices", READ),
+    ("storage.k8s.io", "storageclasses", READ),
+    ("coordination.k8s.io", "leases", "create delete get list patch update watch"),
+];
+
+const DISCOVERY: &str = "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/";
+const PUBLIC: &str = "/healthz /livez /readyz /version /version/";
+const ISSUER: &str =
+    "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/";
+const MONITORING: &str = "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*";
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().map(|word| if word == "core" { "" } else { word }).collect()
+}
+
+fn rule((groups, resources, verbs): (&str, &str, &str)) -> Value {
+    json!({"apiGroups": words(groups), "resources": words(resources), "verbs": words(verbs)})
+}
+
+fn paths(urls: &str) -> Value {
+    json!([{"nonResourceURLs": words(urls), "verbs": ["get"]}])
+}
+
+fn rules(list: impl IntoIterator<Item = (&'static str, &'static str, &'static str)>) -> Value {
+    list.into_iter().map(rule).collect()
+}
+
+/// Name and rules of every default ClusterRole.
+pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
+    let view = || VIEW.iter().map(|(groups, resources)| (*groups, *resources, READ));
+    let edit = || EDIT.iter().copied().chain(view());
+    let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+        {"nonResourceURLs": ["*"], "verbs": ["*"]}]);
+    let own_access = "selfsubjectaccessreviews selfsubjectrulesreviews";
+    let delegation = [
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    ];
+    vec![
+        ("cluster-admin", everything),
+        ("admin", rules(ADMIN.iter().copied().chain(edit()))),
+        ("edit", rules(edit())),
+        ("view", rules(view())),
+        ("system:discovery", paths(DISCOVERY)),
+        ("system:public-info-viewer", paths(PUBLIC)),
+        ("system:service-account-issuer-discovery", paths(ISSUER)),
+        ("system:monitoring", paths(MONITORING)),
+        (
+            "system:basic-user",
+            rules([
+                ("authorization.k8s.io", own_access, "create"),
+                ("authentication.k8s.io", "selfsubjectreviews", "create"),
+            ]),
+        ),
+        ("system:auth-delegator", rules(delegation)),
+        ("system:node", rules(NODE.iter().copied())),
+    ]
+}
+
+/// Role and the groups bound to it; the binding has the role's name.
+pub(super) const BINDINGS: &[(&str, &[&str])] = &[
+    ("cluster-admin", &["system:masters"]),
+    ("system:discovery", &["system:authenticated"]),
+    ("system:basic-user", &["system:authenticated"]),
+    ("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
+    ("system:service-account-issuer-discovery", &["system:serviceaccounts"]),
+    ("system:monitoring", &["system:monitoring"]),
+    ("system:node", &["system:nodes"]),
+];
