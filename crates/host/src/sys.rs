@@ -1,0 +1,81 @@
+//! The only unsafe code of the project: system calls that no safe wrapper offers.
+//!
+//! Guarantees: every call states why it is sound; errors are `io::Error`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Which side of [`fork`] this is.
+pub enum Fork {
+    Parent,
+    Child,
+}
+
+/// Duplicates a process that has exactly one thread.
+pub fn fork_single_threaded() -> io::Result<Fork> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    assert_eq!(threads, 1, "fork is only sound in a process of one thread");
+    // SAFETY: with one thread no lock can be held by a thread that the child lacks (asserted above).
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        _ => Ok(Fork::Parent),
+    }
+}
+
+/// Leaves namespaces for fresh ones: of the calling thread alone for ipc, uts and net.
+pub fn unshare(flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes no pointers; callers use a thread of their own that ends afterwards.
+    check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Enters the namespace behind `fd` with the calling thread.
+pub fn setns(fd: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the length of the call; callers use a thread of their own.
+    check(unsafe { libc::setns(fd.as_raw_fd(), kind) }).map(drop)
+}
+
+/// Closes every descriptor from `first` on. Only for a process that owns none of them in Rust values.
+pub fn close_from(first: RawFd) {
+    // SAFETY: called right after the start of the re-executed shim, before it opens anything.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+}
+
+/// Marks every descriptor from `first` on to be closed over exec.
+pub fn close_on_exec_from(first: RawFd) {
+    // SAFETY: changes a flag of descriptors, closes none.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// A descriptor that the parent process promised to hand over under this number.
+pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor or fails; the new one is owned by nobody else.
+    let fd = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 10) })?;
+    // SAFETY: just made, see above.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Gives memory that was freed back to the kernel: a shim lives long and works only at its start.
+pub fn trim_heap() {
+    // SAFETY: no arguments that could be wrong; glibc takes its own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Ignores SIGPIPE (a client that went must not end the shim) or restores the default (which children inherit over exec).
+pub fn ignore_sigpipe(ignore: bool) {
+    // SAFETY: both dispositions are constants of libc, no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, if ignore { libc::SIG_IGN } else { libc::SIG_DFL }) };
+}
+
+/// Sends any signal, real-time ones included, which safe wrappers do not name.
+pub fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open for the length of the call; a null siginfo means "as kill(2)".
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
