@@ -44,6 +44,7 @@ use stead_node::action::{Action, ContainerRef, ContainerState, Failure, Image, M
 
 pub use exec::{Attach, Exec, ExecRequest, Streams};
 pub use image::{BUILT_IN, ImageError, ImageStore};
+pub use network::Network;
 
 use cgroup::Cgroups;
 use container::Known;
@@ -58,6 +59,8 @@ pub struct HostConfig {
     pub cluster_id: String,
     /// The node's name. Several nodes of one cluster on one machine have a data directory each.
     pub node: String,
+    /// Shared by the nodes of this process; `None`: pods get a network namespace with nothing in it.
+    pub network: Option<Arc<Network>>,
     /// Shared by the nodes of this process; `None`: the store below `data_dir`.
     pub images: Option<Arc<ImageStore>>,
 }
@@ -294,7 +297,16 @@ impl Host {
         Ok(())
     }
 
-    fn attach_network(&self, _uid: &str, pins: &Path) -> io::Result<(Option<IpAddr>, PathBuf)> {
+    /// A namespace and, with a network, an address: `wanted` again if it can be had.
+    fn attach_network(&self, uid: &str, pins: &Path, wanted: Option<IpAddr>) -> io::Result<(Option<IpAddr>, PathBuf)> {
+        if let Some(network) = &self.config.network {
+            let wanted = wanted.and_then(|ip| match ip {
+                IpAddr::V4(ip) => Some(ip),
+                IpAddr::V6(_) => None,
+            });
+            let pod = network.ensure_pod(&self.config.node, uid, wanted).map_err(io::Error::other)?;
+            return Ok((Some(IpAddr::V4(pod.ip)), pod.netns));
+        }
         let pin = pins.join("net");
         std::fs::write(&pin, "")?;
         let target = pin.clone();
@@ -306,8 +318,11 @@ impl Host {
         Ok((None, pin))
     }
 
-    fn detach_network(&self, _uid: &str) -> io::Result<()> {
-        Ok(())
+    fn detach_network(&self, uid: &str) -> io::Result<()> {
+        match &self.config.network {
+            Some(network) => network.remove_pod(uid).map_err(io::Error::other),
+            None => Ok(()),
+        }
     }
 
     /// Running attempts by name: what exec, attach and logs mean when no attempt is given.

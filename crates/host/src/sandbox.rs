@@ -54,7 +54,9 @@ impl Host {
         };
         let (mut ip, mut netns) = (None, None);
         if !spec.host_network {
-            let pod = self.attach_network(uid, &pins)?;
+            // After a reboot a pod keeps its address when nobody else has it.
+            let earlier = self.sandbox_record(uid)?.and_then(|record| record.ip);
+            let pod = self.attach_network(uid, &pins, earlier)?;
             ip = pod.0;
             netns = Some(pod.1);
         }

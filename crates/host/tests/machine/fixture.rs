@@ -167,8 +167,13 @@ fn remove_groups(cluster: &str) {
 
 pub fn open(dir: &Path, cluster: &str) -> (Host, Receiver<Observation>) {
     let (sender, seen) = channel();
-    let config =
-        HostConfig { data_dir: dir.to_path_buf(), cluster_id: cluster.to_string(), node: "node".into(), images: None };
+    let config = HostConfig {
+        data_dir: dir.to_path_buf(),
+        cluster_id: cluster.to_string(),
+        node: "node".into(),
+        network: None,
+        images: None,
+    };
     let host = Host::open(config, move |observation| drop(sender.send(observation))).unwrap();
     (host, seen)
 }
