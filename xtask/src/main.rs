@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 mod build;
 mod check;
+mod descriptions;
 mod packages;
 mod schema;
 mod tidy;
@@ -21,6 +22,7 @@ usage: cargo xtask VERB
   sim [FLAGS]         the simulator: --seeds N, --seed S
   bench [FLAGS]       the benchmark (see its --help)
   schema DEFINITIONS  make schema/ from the published definitions
+  descriptions        make the texts of kubectl explain
 ";
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn dispatch() -> Result<()> {
             run(cargo(&["run", "--release", "--quiet", "--package", "stead-bench", "--"]).args(flags))
         }
         ["schema", definitions] => schema::run(definitions.as_ref()),
+        ["descriptions"] => descriptions::run(),
         ["help" | "--help"] | [] => {
             print!("{HELP}");
             Ok(())

@@ -24,7 +24,6 @@ pub use managers::{Entry, Operation};
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 const KUBECTL: &str = "kubectl";
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-const MANAGER_BYTES_MAX: usize = 128;
 
 /// Members of `metadata` that the system sets: nobody owns them.
 const UNOWNED_METADATA: &[&str] = &[
@@ -45,7 +44,7 @@ const ALWAYS_THERE: &[&str] =
 /// One write, as ownership sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Write<'a> {
-    /// The `fieldManager` parameter, or [`manager_of_user_agent`].
+    /// [`crate::Request::manager`].
     pub manager: &'a str,
     /// Of the request, not of the storage: `apps/v1`.
     pub api_version: &'a str,
@@ -54,16 +53,6 @@ pub struct Write<'a> {
     pub now: Timestamp,
     /// Dotted paths that this endpoint does not write: `status` on the object, `spec` on its status.
     pub ignored: &'a [&'a str],
-}
-
-/// The default manager of a write: what the user agent is called before its `/`.
-pub fn manager_of_user_agent(user_agent: &str) -> String {
-    let prefix = user_agent.split('/').next().unwrap_or_default();
-    let mut name: String = prefix.chars().filter(|c| !c.is_control()).collect();
-    while name.len() > MANAGER_BYTES_MAX {
-        name.pop();
-    }
-    name
 }
 
 impl Write<'_> {

@@ -60,6 +60,7 @@ pub(crate) fn serve(head: &Head, request: &Request, path: &str) -> Result<Reply,
         }
         ["api", version] => resources(registry, "", version),
         ["apis", name, version] => resources(registry, name, version),
+        ["openapi", rest @ ..] => crate::openapi::serve(head, request, rest),
         ["version"] => Ok(document("application/json", version())),
         [] => Ok(document("application/json", json!({"paths": paths(registry)}))),
         _ => Err(Status::no_such_path()),

@@ -18,6 +18,7 @@ mod encode;
 mod eviction;
 mod jsonpath;
 mod managed;
+mod openapi;
 mod page;
 pub mod read;
 pub mod reply;

@@ -283,9 +283,3 @@ fn custom_resources_follow_their_schema() {
         json!({"hosts": [{"n": "a", "v": 1}, {"n": "b", "v": 2}], "free": {"k": {"l": [1], "m": 1}}, "one": {"p": "q"}})
     );
 }
-
-#[test]
-fn the_manager_of_a_user_agent() {
-    assert_eq!(manager_of_user_agent("kubectl/v1.32.0 (linux/amd64) kubernetes/abc"), "kubectl");
-    assert_eq!(manager_of_user_agent(&"x".repeat(500)).len(), 128);
-}

@@ -1,0 +1,131 @@
+//! OpenAPI: `/openapi/v3`, one document per group version, and `/openapi/v2` (ID-10, K-22).
+//!
+//! Printed from the registry and the schema when asked for and not kept: clients cache a document by the hash in its URL, which is
+//! made of what is declared and so is known without printing. The protobuf form of v2 is answered with 406.
+
+mod descriptions;
+mod paths;
+mod schemas;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use stead_api::{Request, Status};
+use stead_kinds::{Kind, Registry, SchemaRef};
+
+use crate::discovery::fnv64;
+use crate::reply::Body;
+use crate::{Head, Reply};
+use schemas::Components;
+
+/// Which of the two specifications a document is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    V2,
+    V3,
+}
+
+/// Serves a path below `/openapi`, given without it: `v3`, `v3/apis/apps/v1`, `v2`.
+pub(crate) fn serve(head: &Head, request: &Request, path: &[&str]) -> Result<Reply, Status> {
+    let registry = &head.registry;
+    match path {
+        ["v3"] => Ok(document(index(registry), hash_of_all(registry))),
+        ["v3", "api", version] => group_version(registry, "", version),
+        ["v3", "apis", group, version] => group_version(registry, group, version),
+        ["v2"] if !accepts_json(&request.accept) => {
+            Err(Status::not_acceptable("only application/json is served for /openapi/v2"))
+        }
+        ["v2"] => Ok(document(v2(registry), hash_of_all(registry))),
+        _ => Err(Status::no_such_path()),
+    }
+}
+
+fn accepts_json(accept: &str) -> bool {
+    let mut types = accept.split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
+    accept.trim().is_empty() || types.any(|one| matches!(one, "application/json" | "application/*" | "*/*"))
+}
+
+fn document(value: Value, hash: String) -> Reply {
+    let bytes: Bytes = value.to_string().into();
+    let etag = Some(format!("\"{hash}\""));
+    Reply::Body(Body { code: 200, content_type: "application/json", pieces: vec![bytes], warnings: Vec::new(), etag })
+}
+
+fn group_version(registry: &Registry, group: &str, version: &str) -> Result<Reply, Status> {
+    let kinds = kinds_of(registry, group, version);
+    if kinds.is_empty() {
+        return Err(Status::no_such_path());
+    }
+    Ok(document(v3(registry, &kinds), hash(registry, &kinds)))
+}
+
+fn kinds_of<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<&'a Kind> {
+    registry.all().filter(|kind| kind.group == group && kind.version == version).collect()
+}
+
+/// The group versions with their kinds, in order.
+fn group_versions(registry: &Registry) -> Vec<(String, Vec<&Kind>)> {
+    let mut names: Vec<(&str, &str)> = registry.all().map(|kind| (kind.group, kind.version)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|(group, version)| (base_path(group, version), kinds_of(registry, group, version))).collect()
+}
+
+/// `api/v1` or `apis/apps/v1`.
+fn base_path(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+/// Changes whenever the document would: with the program, the kinds or a custom schema.
+fn hash(registry: &Registry, kinds: &[&Kind]) -> String {
+    let mut text = String::from(env!("CARGO_PKG_VERSION"));
+    text.push_str(&stead_api::schema::facts_len().to_string());
+    for kind in kinds {
+        text.push_str(&format!("|{}/{}/{}", kind.group, kind.version, kind.kind));
+        for subresource in kind.subresources {
+            text.push_str(&format!("+{subresource:?}"));
+        }
+        if kind.schema == SchemaRef::Custom {
+            text.extend(registry.custom_schema(kind).map(|schema| schema.to_string()));
+        }
+    }
+    format!("{:016X}", fnv64(text.as_bytes()))
+}
+
+fn hash_of_all(registry: &Registry) -> String {
+    let all: Vec<&Kind> = registry.all().collect();
+    hash(registry, &all)
+}
+
+fn index(registry: &Registry) -> Value {
+    let entry = |(path, kinds): (String, Vec<&Kind>)| {
+        let url = format!("/openapi/v3/{path}?hash={}", hash(registry, &kinds));
+        (path, json!({"serverRelativeURL": url}))
+    };
+    let paths: Map<String, Value> = group_versions(registry).into_iter().map(entry).collect();
+    json!({"paths": paths})
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": crate::discovery::version()["gitVersion"]})
+}
+
+fn v3(registry: &Registry, kinds: &[&Kind]) -> Value {
+    let mut components = Components::new(registry, Dialect::V3);
+    let paths = paths::of_kinds(kinds, &mut components);
+    let schemas = components.finish();
+    let token = json!({"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"});
+    json!({"openapi": "3.0.0", "info": info(), "paths": paths,
+        "components": {"schemas": schemas, "securitySchemes": {"BearerToken": token}}})
+}
+
+fn v2(registry: &Registry) -> Value {
+    let mut components = Components::new(registry, Dialect::V2);
+    let kinds: Vec<&Kind> = registry.all().collect();
+    let paths = paths::of_kinds(&kinds, &mut components);
+    let token = json!({"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"});
+    json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": components.finish(),
+        "securityDefinitions": {"BearerToken": token}, "security": [{"BearerToken": []}]})
+}
+
+#[cfg(test)]
+mod tests;
