@@ -5,13 +5,15 @@
 //! This crate turns each into the same few values, so that a caller never learns which one a client spoke.
 //!
 //! Start at [`handshake`] (which answer to give to the request), then [`RemoteCommand`] for exec and attach,
-//! [`PortForward`] for port-forward and [`log_follow`] for logs.
+//! [`PortForward`] for port-forward and
+//! [`log_follow`] for logs; [`Descriptor`] is the process's side of a remote command.
 //!
 //! Contract: buffers are bounded and back-pressure reaches the peer; bytes from the peer may be anything and
 //! give an error, never a panic; a connection that moves no byte for [`Options::idle_timeout`] ends.
 //! Rules: behaviour rows K-06 to K-09.
 
 mod channel;
+mod descriptor;
 pub mod handshake;
 mod log_files;
 pub mod log_follow;
@@ -25,6 +27,7 @@ mod spdy;
 mod websocket;
 
 pub use channel::{Duplex, Input, Output, Resizes, TerminalSize};
+pub use descriptor::Descriptor;
 pub use outcome::Outcome;
 pub use port_forward::{ForwardedConnection, PortForward, PortForwardError};
 pub use remote_command::{RemoteCommand, Streams};

@@ -5,6 +5,7 @@
 //! container has ended. Files are read on the blocking pool, a chunk at a time, so a slow client costs one chunk.
 //! Rule: behaviour row K-06; the options are those of `PodLogOptions`.
 
+use crate::descriptor::pollable;
 use crate::log_files::{FileId, LogFile, current_id, open_all, skip_to_tail};
 use crate::log_line::LogLine;
 use bytes::Bytes;
@@ -65,7 +66,7 @@ impl LogFollow {
     /// all it wrote is in the log; it matters only to a follower.
     pub async fn open(path: &Path, options: LogOptions, ended: watch::Receiver<bool>) -> io::Result<LogFollow> {
         // The watch stands before the first look, so no change is missed.
-        let changes = if options.follow { Some(asynchronous(watch_directory(path)?)?) } else { None };
+        let changes = if options.follow { Some(pollable(watch_directory(path)?)?) } else { None };
         let path = path.to_owned();
         let reader = blocking(move || Reader::open(path, options)).await?;
         Ok(LogFollow { reader: Some(reader), changes, ended })
@@ -122,14 +123,6 @@ fn watch_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, directory, flags)?;
     Ok(watch)
-}
-
-#[expect(
-    deprecated,
-    reason = "the constructor after it is unsafe; an owned descriptor stays what it is, so this one is sound"
-)]
-fn asynchronous(watch: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(watch)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

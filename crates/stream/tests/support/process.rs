@@ -5,7 +5,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use stead_stream::{Outcome, RemoteCommand};
+use stead_stream::{Descriptor, Outcome, RemoteCommand};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -71,8 +71,8 @@ async fn with_terminal(mut session: RemoteCommand, argv: &[String]) -> (RemoteCo
             set(size);
         }
     });
-    let reader = tokio::fs::File::from_std(control.try_clone().unwrap());
-    let writer = tokio::fs::File::from_std(control);
+    let reader = Descriptor::new(control.try_clone().unwrap().into()).unwrap();
+    let writer = Descriptor::new(control.into()).unwrap();
     if let Some(input) = session.stdin.take() {
         tokio::spawn(copy(input, writer));
     }
@@ -83,7 +83,7 @@ async fn with_terminal(mut session: RemoteCommand, argv: &[String]) -> (RemoteCo
     (session, outcome)
 }
 
-/// Copies to the end or the first error: a terminal's end is an error (EIO).
+/// Copies to the end or the first error.
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut buffer = vec![0; 32 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
