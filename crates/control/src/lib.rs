@@ -10,12 +10,14 @@ pub mod names;
 pub mod plan;
 pub mod plane;
 
+mod deployment;
 mod endpoints;
 mod endpointslice;
 pub mod facts;
 mod garbage;
 mod queue;
 mod recorder;
+mod replicaset;
 mod scheduler;
 mod statefulset;
 mod volume;
@@ -29,6 +31,8 @@ pub use plane::{Batch, Plane, Released, RequestId};
 /// Every controller. Their order is the order within a round.
 pub const ALL: &[Controller] = &[
     statefulset::CONTROLLER,
+    deployment::CONTROLLER,
+    replicaset::CONTROLLER,
     volume::CONTROLLER,
     scheduler::CONTROLLER,
     endpointslice::CONTROLLER,
