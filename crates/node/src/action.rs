@@ -142,6 +142,8 @@ pub struct Failure {
 pub enum Reason {
     InvalidImageName,
     ErrImagePull,
+    /// imagePullPolicy Never, and the image is not here. Said by the agent itself.
+    ErrImageNeverPull,
     RegistryUnavailable,
     /// The image is not here (it was removed between resolve and create).
     ImageInspectError,
@@ -162,6 +164,7 @@ impl Reason {
         match self {
             Reason::InvalidImageName => "InvalidImageName",
             Reason::ErrImagePull => "ErrImagePull",
+            Reason::ErrImageNeverPull => "ErrImageNeverPull",
             Reason::RegistryUnavailable => "RegistryUnavailable",
             Reason::ImageInspectError => "ImageInspectError",
             Reason::CreateContainerConfigError => "CreateContainerConfigError",

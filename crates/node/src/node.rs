@@ -1,0 +1,288 @@
+//! The node itself: its object, its heartbeats, its lease, and what it does when the lease is lost.
+//!
+//! Guarantees: registers when the object is missing, so a deleted node comes back; renews the lease every 10 s (F-01); writes the
+//! status when it differs and every 5 minutes; with `fence_after`, stops the pods that must be unique once the lease has not
+//! been renewed for that long (AtMostOne under partitions).
+//! Upstream: pkg/kubelet/nodestatus and component-helpers/apimachinery/lease.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Node;
+use serde_json::{Value, json};
+use stead_api::request::{PatchType, Resource, Verb};
+use stead_api::{Object, Status};
+use stead_store::Snapshot;
+
+use crate::agent::{NodeAgent, Pending, request_retry};
+use crate::config::NodeConfig;
+use crate::event::{Note, Subject, time};
+
+const LEASE_SECONDS: i64 = 40;
+const LEASE_EVERY: SignedDuration = SignedDuration::from_secs(10);
+const STATUS_EVERY: SignedDuration = SignedDuration::from_secs(300);
+const LEASES: &str = "leases.coordination.k8s.io";
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+/// Written by a node about itself: where it makes and deletes provisioned volumes.
+const VOLUMES_DIRECTORY: &str = "stead.local/volumes-directory";
+
+/// What is under way and due about the node's own objects.
+#[derive(Debug, Default)]
+pub(crate) struct NodeDuty {
+    is_node_under_way: bool,
+    node_retry_at: Option<Timestamp>,
+    node_failures: u32,
+    status_at: Option<Timestamp>,
+    is_lease_under_way: bool,
+    lease_at: Option<Timestamp>,
+    lease_failures: u32,
+    /// When the lease that the server has was renewed, by our clock.
+    renewed_at: Option<Timestamp>,
+    has_started: bool,
+}
+
+impl NodeDuty {
+    pub fn wake_at(&self, config: &NodeConfig) -> Option<Timestamp> {
+        let lease = self.lease_at.filter(|_| !self.is_lease_under_way);
+        let node = self.node_retry_at.or(self.status_at).filter(|_| !self.is_node_under_way);
+        let fence = config.fence_after.and_then(|after| Some(self.renewed_at? + after));
+        [lease, node, fence].into_iter().flatten().min()
+    }
+
+    pub fn replied(&mut self, now: Timestamp, what: &Pending, failure: Option<&Status>) {
+        match (what, failure) {
+            (Pending::Lease { renewed_at }, None) => {
+                self.is_lease_under_way = false;
+                self.lease_failures = 0;
+                self.renewed_at = Some(*renewed_at);
+                self.lease_at = Some(*renewed_at + LEASE_EVERY);
+            }
+            (Pending::Lease { .. }, Some(_)) => {
+                self.is_lease_under_way = false;
+                self.lease_failures += 1;
+                self.lease_at = Some(now + request_retry(self.lease_failures));
+            }
+            (_, None) => {
+                self.is_node_under_way = false;
+                self.node_failures = 0;
+                self.node_retry_at = None;
+            }
+            // Registered by an earlier life: the head will show it.
+            (Pending::Node, Some(status)) if status.reason == "AlreadyExists" => self.is_node_under_way = false,
+            (_, Some(_)) => {
+                self.is_node_under_way = false;
+                self.node_failures += 1;
+                self.node_retry_at = Some(now + request_retry(self.node_failures));
+            }
+        }
+    }
+}
+
+impl NodeAgent {
+    pub(crate) fn node_duties(&mut self, now: Timestamp, snapshot: &Snapshot) {
+        let object = snapshot.find("nodes", "", &self.config.name).cloned();
+        self.renew_lease(now, snapshot, object.as_deref());
+        self.keep_node(now, object.as_deref());
+        self.fence(now);
+    }
+
+    fn keep_node(&mut self, now: Timestamp, object: Option<&Object>) {
+        if self.node.is_node_under_way || self.node.node_retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let resource = |name: &str, subresource: &str| Resource {
+            version: "v1".into(),
+            plural: "nodes".into(),
+            name: name.into(),
+            subresource: subresource.into(),
+            ..Resource::default()
+        };
+        let name = self.config.name.clone();
+        let Some(object) = object else {
+            self.node.is_node_under_way = true;
+            self.node.status_at = Some(now + STATUS_EVERY);
+            let body = node_object(&self.config, now);
+            return self.request(Pending::Node, Verb::Create, resource("", ""), body);
+        };
+        if !std::mem::replace(&mut self.node.has_started, true) {
+            let subject = Subject {
+                kind: "Node",
+                namespace: String::new(),
+                name: name.clone(),
+                uid: name.clone(),
+                field_path: None,
+            };
+            self.tell_of(subject, &Note::normal("Starting", "Starting kubelet."), now);
+        }
+        let node = object.view::<Node>();
+        if let Some(patch) = meta_patch(&self.config, object) {
+            self.node.is_node_under_way = true;
+            return self.request(Pending::Node, Verb::Patch(PatchType::Merge), resource(&name, ""), patch);
+        }
+        let is_due = self.node.status_at.is_none_or(|at| at <= now);
+        let wanted = node_status(&self.config, &node, now);
+        if !is_due && is_same(&wanted, &node) {
+            return;
+        }
+        self.node.is_node_under_way = true;
+        self.node.status_at = Some(now + STATUS_EVERY);
+        let body = json!({"status": wanted});
+        self.request(Pending::NodeStatus, Verb::Patch(PatchType::Strategic), resource(&name, "status"), body);
+    }
+
+    fn renew_lease(&mut self, now: Timestamp, snapshot: &Snapshot, node: Option<&Object>) {
+        let is_due = self.node.lease_at.is_none_or(|at| at <= now);
+        // The lease belongs to the node: it is made when the node has a uid.
+        let Some(node) = node.filter(|_| is_due && !self.node.is_lease_under_way) else { return };
+        self.node.is_lease_under_way = true;
+        let renew = now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+        let name = self.config.name.clone();
+        let mut resource = Resource {
+            group: "coordination.k8s.io".into(),
+            version: "v1".into(),
+            plural: "leases".into(),
+            namespace: LEASE_NAMESPACE.into(),
+            ..Resource::default()
+        };
+        let pending = Pending::Lease { renewed_at: now };
+        let spec = json!({"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": renew});
+        if snapshot.find(LEASES, LEASE_NAMESPACE, &name).is_some() {
+            resource.name = name;
+            return self.request(pending, Verb::Patch(PatchType::Merge), resource, json!({"spec": spec}));
+        }
+        let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.meta.uid}]);
+        let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": owner}, "spec": spec});
+        self.request(pending, Verb::Create, resource, body);
+    }
+
+    /// Holds the pods that must be unique down while the lease is lost.
+    fn fence(&mut self, now: Timestamp) {
+        let Some(after) = self.config.fence_after else { return };
+        let is_lost = self.node.renewed_at.is_some_and(|at| now >= at + after);
+        for (uid, state) in &mut self.pods {
+            let owner = state.object.as_ref().and_then(|o| o.meta.controller());
+            let is_fenced = is_lost && owner.is_some_and(|o| o.kind == "StatefulSet");
+            if state.is_fenced != is_fenced {
+                state.is_fenced = is_fenced;
+                if !is_fenced {
+                    state.ending_since = None;
+                }
+                self.dirty.insert(uid.clone());
+            }
+        }
+    }
+}
+
+fn labels(config: &NodeConfig) -> BTreeMap<String, String> {
+    let arch = config.machine.architecture.as_str();
+    let mut labels = config.labels.clone();
+    for (key, value) in [
+        ("kubernetes.io/hostname", config.name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ] {
+        labels.insert(key.into(), value.into());
+    }
+    labels
+}
+
+fn node_object(config: &NodeConfig, now: Timestamp) -> Value {
+    let mut spec = json!({});
+    if !config.pod_cidr.is_empty() {
+        spec = json!({"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]});
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": config.name, "labels": labels(config),
+            "annotations": {VOLUMES_DIRECTORY: config.volumes_dir}},
+        "spec": spec,
+        "status": node_status(config, &Node::default(), now),
+    })
+}
+
+/// What of labels and annotations is missing on the node's object.
+fn meta_patch(config: &NodeConfig, object: &Object) -> Option<Value> {
+    let missing: BTreeMap<_, _> =
+        labels(config).into_iter().filter(|(k, v)| object.meta.labels.get(k) != Some(v)).collect();
+    let directory = config.volumes_dir.to_string_lossy();
+    let has_directory = object.meta.annotation(VOLUMES_DIRECTORY) == Some(&*directory);
+    if missing.is_empty() && has_directory {
+        return None;
+    }
+    Some(json!({"metadata": {"labels": missing, "annotations": {VOLUMES_DIRECTORY: directory}}}))
+}
+
+fn node_status(config: &NodeConfig, node: &Node, now: Timestamp) -> Value {
+    let machine = &config.machine;
+    let resources: BTreeMap<&str, String> = ["cpu", "memory", "ephemeral-storage", "pods"]
+        .into_iter()
+        .filter_map(|name| Some((name, config.allocatable(name)?.to_string())))
+        .collect();
+    json!({
+        "capacity": resources,
+        "allocatable": resources,
+        "conditions": conditions(config, node, now),
+        "addresses": [
+            {"type": "InternalIP", "address": config.node_ip},
+            {"type": "Hostname", "address": config.name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
+        "nodeInfo": {
+            "machineID": machine.machine_id,
+            "systemUUID": machine.machine_id,
+            "bootID": machine.boot_id,
+            "kernelVersion": machine.kernel_version,
+            "osImage": machine.os_image,
+            "containerRuntimeVersion": machine.runtime_version,
+            "kubeletVersion": config.version,
+            "kubeProxyVersion": config.version,
+            "operatingSystem": "linux",
+            "architecture": machine.architecture,
+        },
+    })
+}
+
+fn conditions(config: &NodeConfig, node: &Node, now: Timestamp) -> Vec<Value> {
+    // As upstream's hard eviction threshold: less than a tenth of the disk is pressure.
+    let is_disk_short = config.machine.disk_free_bytes < config.machine.disk_bytes / 10;
+    let disk = if is_disk_short {
+        ("True", "KubeletHasDiskPressure", "kubelet has disk pressure")
+    } else {
+        ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+    };
+    let memory = ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available");
+    let pids = ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available");
+    let ready = ("True", "KubeletReady", "kubelet is posting ready status");
+    let all = [("MemoryPressure", memory), ("DiskPressure", disk), ("PIDPressure", pids), ("Ready", ready)];
+    let old = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    all.into_iter()
+        .map(|(name, (status, reason, message))| {
+            let before = old.into_iter().flatten().find(|c| c.type_ == name && c.status == status);
+            let since = before.and_then(|c| c.last_transition_time.as_ref()).map_or(now, |t| t.0);
+            json!({"type": name, "status": status, "reason": reason, "message": message,
+                "lastHeartbeatTime": time(now), "lastTransitionTime": time(since)})
+        })
+        .collect()
+}
+
+/// Whether the stored status says the same, heartbeat times aside.
+fn is_same(wanted: &Value, node: &Node) -> bool {
+    let stored = serde_json::to_value(&node.status).unwrap_or_default();
+    let pick = |status: &Value| -> Vec<(String, String)> {
+        let text = |c: &Value, field: &str| c[field].as_str().unwrap_or_default().to_owned();
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let mut all: Vec<_> = conditions.map(|c| (text(c, "type"), text(c, "status"))).collect();
+        all.sort();
+        all
+    };
+    let ours = pick(wanted);
+    let theirs = pick(&stored);
+    ours.iter().all(|c| theirs.contains(c))
+        && ["capacity", "allocatable", "addresses", "nodeInfo", "daemonEndpoints"]
+            .iter()
+            .all(|f| wanted[*f] == stored[*f])
+}

@@ -1,0 +1,5 @@
+//! The agent against a machine of memory and a small API server: text in, text out.
+
+mod crashes;
+mod lifecycle;
+mod world;
