@@ -70,7 +70,7 @@ pub fn spec(
     };
     let (command, args) = (expand(&container.command), expand(&container.args));
     let mounts = mounts(typed, container, &variables, around)?;
-    let has_own_hosts = mounts.iter().any(|m| m.container_path == PathBuf::from("/etc/hosts"));
+    let has_own_hosts = mounts.iter().any(|m| m.container_path == "/etc/hosts");
     Ok(ContainerSpec {
         container: ContainerRef {
             pod: pod.pod.uid.clone(),

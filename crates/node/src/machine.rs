@@ -70,10 +70,9 @@ impl FakeMachine {
                 Observation::ImageRemoved { image }
             }
             Action::EnsureSandbox(spec) => {
-                if let Some(known) = self.sandboxes.get(&spec.pod.uid) {
-                    if known.attempt == spec.attempt && known.state == SandboxState::Ready {
-                        return Observation::Sandbox(known.clone());
-                    }
+                let known = self.sandboxes.get(&spec.pod.uid);
+                if let Some(known) = known.filter(|k| k.attempt == spec.attempt && k.state == SandboxState::Ready) {
+                    return Observation::Sandbox(known.clone());
                 }
                 let address = Ipv4Addr::from(u32::from(self.network) + self.next_address);
                 self.next_address += 1;

@@ -77,7 +77,9 @@ fn one(pod: &PodState, spec: &PodSpec, container: &core::Container) -> Container
     let run = pod.runs.get(name);
     let newest = pod.newest(name);
     let is_hook_open = container::post_start(container).is_some()
-        && run.is_some_and(|r| r.post_start != HookState::Done && r.stopping_since.is_none());
+        && run.is_some_and(|r| {
+            r.must_restart.is_some() || (r.post_start != HookState::Done && r.stopping_since.is_none())
+        });
     let waits = |state: &ContainerState| match state {
         ContainerState::Running { .. } => is_hook_open,
         ContainerState::Exited(_) => pod.waiting.contains_key(name),

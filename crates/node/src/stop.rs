@@ -159,14 +159,12 @@ fn stop_container(
         plan.notes.push(Note::normal("Killing", why).of(name));
     }
     let hook = run.map(|r| r.pre_stop).unwrap_or_default();
-    let handler = pod.container_spec(name).and_then(container::pre_stop);
-    if let (Some(handler), HookState::NotRun, false) = (handler, hook, left.is_zero()) {
-        if let Some(spec) = pod.container_spec(name) {
-            let check = container::hook_action(pod, spec, handler);
-            let (container, timeout) = (container.container.clone(), unsigned(left));
-            plan.actions.push(Action::RunHook { container, hook: Hook::PreStop, check, timeout });
-            return plan.wake(kill_at);
-        }
+    let spec = pod.container_spec(name).filter(|_| hook == HookState::NotRun && !left.is_zero());
+    if let Some((spec, handler)) = spec.and_then(|spec| Some((spec, container::pre_stop(spec)?))) {
+        let check = container::hook_action(pod, spec, handler);
+        let (container, timeout) = (container.container.clone(), unsigned(left));
+        plan.actions.push(Action::RunHook { container, hook: Hook::PreStop, check, timeout });
+        return plan.wake(kill_at);
     }
     if hook == HookState::Running && !left.is_zero() {
         return plan.wake(kill_at);

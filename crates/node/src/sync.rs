@@ -182,11 +182,8 @@ impl NodeAgent {
                 self.dirty.insert(uid);
             }
             Some(Pending::Token(key)) => self.token_replied(now, key, result),
-            Some(Pending::Event(name)) => {
-                if result.is_err() && !name.is_empty() {
-                    self.recorder.forget(&name);
-                }
-            }
+            Some(Pending::Event(name)) if result.is_err() => self.recorder.forget(&name),
+            Some(Pending::Event(_)) => {}
             Some(other @ (Pending::Node | Pending::NodeStatus | Pending::Lease { .. })) => {
                 self.node.replied(now, &other, result.err().as_ref());
             }

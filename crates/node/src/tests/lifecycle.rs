@@ -321,7 +321,9 @@ fn hooks_hold_the_start_and_the_stop() {
     world.held = vec!["hook".into()];
     world.delete("p", 10);
     world.run(60);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         1.0s sandbox u1#0 hostname=p
         1.0s find img:1
         1.0s status Pending Initialized [main ContainerCreating #0] [second ContainerCreating #0]
@@ -351,7 +353,8 @@ fn hooks_hold_the_start_and_the_stop() {
         13.0s status Running 10.244.0.2 Initialized [main Error:143 #0] [second Error:143 #0]
         13.0s confirm p
         13.0s remove pod u1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -377,28 +380,27 @@ fn a_failed_post_start_hook_restarts_the_container() {
     check(
         &world,
         expect![[r#"
-        1.0s sandbox u1#0 hostname=p
-        1.0s find img:1
-        1.0s status Pending Initialized [main ContainerCreating #0]
-        1.0s volumes u1 []
-        1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
-        1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
-        1.0s start u1/main#0
-        1.0s event Normal Created Container created
-        1.0s event Normal Started Container started
-        1.0s hook u1/main#0 PostStart exec hello
-        1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
-        2.0s event Warning FailedPostStartHook PostStartHook failed
-        2.0s stop u1/main#0 grace=30
-        2.0s event Normal Killing FailedPostStartHook
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready]
-        2.0s find img:1
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main Error:143 #0]
-        2.0s start u1/main#1
-        2.0s hook u1/main#1 PostStart exec hello
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #1]
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #1 ready]
-    "#]],
+            1.0s sandbox u1#0 hostname=p
+            1.0s find img:1
+            1.0s status Pending Initialized [main ContainerCreating #0]
+            1.0s volumes u1 []
+            1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
+            1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
+            1.0s start u1/main#0
+            1.0s event Normal Created Container created
+            1.0s event Normal Started Container started
+            1.0s hook u1/main#0 PostStart exec hello
+            1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
+            2.0s event Warning FailedPostStartHook PostStartHook failed
+            2.0s stop u1/main#0 grace=30
+            2.0s event Normal Killing FailedPostStartHook
+            2.0s find img:1
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main Error:143 #0]
+            2.0s start u1/main#1
+            2.0s hook u1/main#1 PostStart exec hello
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #1]
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #1 ready]
+        "#]],
     );
 }
 
