@@ -2,7 +2,7 @@
 //!
 //! Upstream: `generateContainerConfig` of the kubelet (security context merge, cgroup values, OOM score, runAsNonRoot).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{self as core, LifecycleHandler, Pod, PodSpec};
@@ -70,7 +70,7 @@ pub fn spec(
     };
     let (command, args) = (expand(&container.command), expand(&container.args));
     let mounts = mounts(typed, container, &variables, around)?;
-    let has_own_hosts = mounts.iter().any(|m| m.container_path == "/etc/hosts");
+    let has_own_hosts = mounts.iter().any(|m| m.container_path == Path::new("/etc/hosts"));
     Ok(ContainerSpec {
         container: ContainerRef {
             pod: pod.pod.uid.clone(),
