@@ -11,6 +11,7 @@ use serde_json::json;
 use stead_api::{Request, Status};
 
 use crate::Context;
+use crate::custom::{self, definition};
 use crate::draft::Draft;
 
 pub use volume::default_storage_class;
@@ -24,6 +25,7 @@ const RULES: &[(&str, &[Rule])] = &[
     ("persistentvolumeclaims", &[volume::default_class, volume::protect_claim, volume::resize]),
     ("persistentvolumes", &[volume::protect_volume]),
     ("services", &[service::keep_addresses, service::allocate]),
+    (custom::DEFINITIONS, &[definition::default_names, definition::check, definition::establish]),
     ("roles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
     ("clusterroles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
     ("rolebindings.rbac.authorization.k8s.io", &[rbac::role_ref_stays, rbac::no_borrowed_rights]),

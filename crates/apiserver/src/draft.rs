@@ -187,6 +187,10 @@ impl Draft {
     /// Nothing is made in a namespace that does not exist or is going away.
     fn check_namespace(&self, ctx: &Context) -> Result<(), Status> {
         let namespace = &*self.key.namespace;
+        if self.is_creation() && custom::is_ending(ctx.store.snapshot(), &self.kind) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::new(405, "MethodNotAllowed", why));
+        }
         if !self.is_creation() || namespace.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,7 @@
 //! Requests in, replies out.
 
+mod admitted;
+mod custom;
 mod reads;
+mod rights;
 mod writes;

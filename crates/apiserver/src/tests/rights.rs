@@ -1,0 +1,161 @@
+//! Who may do what: roles, reviews, tokens, escalation (ID-01 to ID-08).
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use stead_api::{TokenClaims, User};
+
+use crate::fixture::{Server, admin, pod};
+use crate::{Bootstrap, Reply, authenticate_token, bootstrap};
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+fn cluster() -> Server {
+    let mut server = Server::new();
+    let facts = Bootstrap { api_address: Ipv4Addr::LOCALHOST, api_port: 6443, dns_ip: Ipv4Addr::new(10, 96, 0, 10) };
+    bootstrap(&mut server.ctx(), &facts);
+    server
+}
+
+fn become_user(server: &mut Server, name: &str) {
+    let groups = vec!["system:authenticated".to_owned()];
+    server.user = Arc::new(User { name: name.into(), groups, ..User::default() });
+}
+
+fn bind(server: &mut Server, role: &str, subject: Value) {
+    server.user = admin();
+    let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
+    let body = json!({"metadata": {"generateName": "b-"}, "subjects": [subject], "roleRef": role_ref});
+    server.make(&format!("{RBAC}/clusterrolebindings"), body);
+}
+
+#[test]
+fn refusals_are_in_kubernetes_words() {
+    let mut server = cluster();
+    become_user(&mut server, "x");
+    for (line, expected) in [
+        (
+            format!("GET {PODS}"),
+            "403 Forbidden pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"",
+        ),
+        (
+            "GET /api/v1/nodes/n".into(),
+            "403 Forbidden nodes \"n\" is forbidden: User \"x\" cannot get resource \"nodes\" in API group \"\" at the cluster scope",
+        ),
+        (
+            format!("PATCH:merge {PODS}/p/status"),
+            "403 Forbidden pods \"p\" is forbidden: User \"x\" cannot patch resource \"pods/status\" in API group \"\" in the namespace \"default\"",
+        ),
+        ("GET /metrics".into(), "403 Forbidden forbidden: User \"x\" cannot get path \"/metrics\""),
+    ] {
+        assert_eq!(server.refused(&line, Value::Null), expected);
+    }
+    assert_eq!(server.get("/version")["major"], "1");
+}
+
+#[test]
+fn id07_id08_view_reads_but_no_secrets() {
+    let mut server = cluster();
+    bind(&mut server, "view", json!({"kind": "ServiceAccount", "namespace": "default", "name": "default"}));
+    become_user(&mut server, "system:serviceaccount:default:default");
+    server.get("/api/v1/pods");
+    server.get("/apis/apps/v1/statefulsets");
+    assert!(server.refused("GET /api/v1/secrets", Value::Null).starts_with("403"));
+    assert!(server.refused(&format!("POST {PODS}"), pod("a")).starts_with("403"));
+}
+
+#[test]
+fn nobody_grants_what_they_do_not_have() {
+    let mut server = cluster();
+    bind(&mut server, "admin", json!({"kind": "User", "name": "bob"}));
+    become_user(&mut server, "bob");
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    let held = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
+    server.make(&roles, json!({"metadata": {"name": "small"}, "rules": held}));
+    let more = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "delete"]}]);
+    let told = server.refused(&format!("POST {roles}"), json!({"metadata": {"name": "large"}, "rules": more}));
+    assert!(told.contains("is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\"]}"), "{told}");
+    let bindings = format!("{RBAC}/namespaces/default/rolebindings");
+    let role_ref = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+    let body = |name: &str| json!({"metadata": {"name": name}, "roleRef": role_ref(name), "subjects": []});
+    server.make(&bindings, body("view"));
+    assert!(server.refused(&format!("POST {bindings}"), body("cluster-admin")).starts_with("403"));
+    let told = server.refused(&format!("PATCH:merge {bindings}/view"), json!({"roleRef": {"name": "edit"}}));
+    assert!(told.contains("cannot change roleRef"), "{told}");
+}
+
+#[test]
+fn k23_reviews_are_answered() {
+    let mut server = cluster();
+    bind(&mut server, "view", json!({"kind": "User", "name": "bob"}));
+    let ask = |verb: &str, resource: &str| json!({"spec": {"resourceAttributes": {"verb": verb, "resource": resource, "namespace": "default"}}});
+    become_user(&mut server, "bob");
+    let own = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    assert_eq!(server.make(own, ask("list", "pods"))["status"], json!({"allowed": true}));
+    assert_eq!(server.make(own, ask("list", "secrets"))["status"], json!({"allowed": false}));
+    let rules =
+        server.make("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", json!({"spec": {"namespace": "default"}}));
+    assert!(rules["status"]["resourceRules"].as_array().is_some_and(|list| list.len() > 3));
+    let who = server.make("/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({}));
+    assert_eq!(who["status"]["userInfo"]["username"], "bob");
+    let others = "POST /apis/authorization.k8s.io/v1/subjectaccessreviews";
+    assert!(server.refused(others, json!({"spec": {"user": "eve"}})).starts_with("403"));
+    server.user = admin();
+    let mut body = ask("get", "pods");
+    body["spec"]["user"] = json!("bob");
+    assert_eq!(server.done(others, body)["status"]["allowed"], true);
+}
+
+fn claims(server: &mut Server, body: Value) -> TokenClaims {
+    match server.reply("POST /api/v1/namespaces/default/serviceaccounts/default/token", &body.to_string()) {
+        Reply::Sign(plan) => plan.claims.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn id02_id03_id05_tokens_die_with_what_they_are_bound_to() {
+    let mut server = cluster();
+    let made = server.make(PODS, pod("a"));
+    let reference = json!({"kind": "Pod", "apiVersion": "v1", "name": "a", "uid": made["metadata"]["uid"]});
+    let bound = claims(&mut server, json!({"spec": {"expirationSeconds": 3607, "boundObjectRef": reference}}));
+    assert_eq!(bound.sub, "system:serviceaccount:default:default");
+    assert_eq!(bound.exp - bound.iat, 24 * 365 * 3600);
+    assert_eq!(bound.kubernetes.warnafter, Some(bound.iat + 3607));
+    let user = authenticate_token(server.store.snapshot(), server.now, &bound).expect("a valid token");
+    assert_eq!(user.name, "system:serviceaccount:default:default");
+    assert!(user.is_in("system:serviceaccounts:default"));
+    server.done(&format!("DELETE {PODS}/a"), Value::Null);
+    assert!(authenticate_token(server.store.snapshot(), server.now, &bound).is_err());
+
+    let free = claims(&mut server, json!({"spec": {"expirationSeconds": 600}}));
+    assert!(authenticate_token(server.store.snapshot(), server.now, &free).is_ok());
+    server.wait(601);
+    let expired = authenticate_token(server.store.snapshot(), server.now, &free);
+    assert_eq!(expired, Err("service account token has expired".into()));
+    assert_eq!(
+        server.refused(
+            "POST /api/v1/namespaces/default/serviceaccounts/default/token",
+            json!({"spec": {"expirationSeconds": 60}})
+        ),
+        "422 Invalid TokenRequest.authentication.k8s.io \"default\" is invalid: spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes"
+    );
+}
+
+#[test]
+fn token_reviews_tell_whose_token_it_is() {
+    let mut server = cluster();
+    let token = claims(&mut server, json!({"spec": {}}));
+    let line = "POST /apis/authentication.k8s.io/v1/tokenreviews";
+    let mut request = server.request(line, r#"{"spec":{"token":"x"}}"#).expect("a request");
+    request.reviewed = Some(Ok(Arc::new(token)));
+    let (_, body) = server.perform(&request).flat();
+    let review: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(review["status"]["user"]["username"], "system:serviceaccount:default:default");
+    request.reviewed = Some(Err("invalid bearer token".into()));
+    let (_, body) = server.perform(&request).flat();
+    let review: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(review["status"], json!({"user": {}, "error": "invalid bearer token"}));
+}
