@@ -47,3 +47,16 @@ pub const fn integer(name: &'static str, cell: CellFn, description: &'static str
 pub const fn wide(column: Column) -> Column {
     Column { wide: true, ..column }
 }
+
+/// The moment of creation, for kinds whose age says little.
+pub const CREATED_AT_COLUMN: Column = Column {
+    name: "Created At",
+    r#type: "date",
+    format: "",
+    description: "When the object was made.",
+    wide: false,
+    cell: Cell::Of(|object, _| {
+        let text = object.meta.creation_timestamp.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        text.unwrap_or_default().into()
+    }),
+};

@@ -8,24 +8,31 @@
 
 pub mod check;
 pub mod columns;
+pub mod config;
+pub mod custom;
+pub mod customresourcedefinition;
 pub mod deployment;
+pub mod endpoints;
 pub mod event;
 pub mod fill;
 pub mod human;
 pub mod meta;
 pub mod names;
+pub mod namespace;
 pub mod node;
 pub mod path;
 pub mod persistentvolume;
 pub mod persistentvolumeclaim;
 pub mod plain;
 pub mod pod;
+pub mod poddisruptionbudget;
 pub mod rbac;
 pub mod registry;
 pub mod replicaset;
 pub mod review;
 pub mod service;
 pub mod statefulset;
+pub mod storageclass;
 pub mod template;
 pub mod workload;
 
@@ -60,6 +67,8 @@ pub struct Kind {
     pub namespaced: bool,
     /// What `metadata.name` may look like: one message per broken rule.
     pub name_rule: fn(&str) -> Vec<String>,
+    /// Whether requests may name it; false for a stored version of a custom kind that is no longer served.
+    pub served: bool,
     pub verbs: Verbs,
     pub subresources: &'static [Subresource],
     /// Dotted paths that may not change after creation; `Kind::check` refuses with "field is immutable".
@@ -232,6 +241,7 @@ impl Kind {
             categories: &[],
             namespaced: true,
             name_rule: stead_api::names::dns1123_subdomain,
+            served: true,
             verbs: Verbs::All,
             subresources: &[],
             immutable: &[],
@@ -309,28 +319,28 @@ pub use columns::{AGE_COLUMN, DEFAULT_COLUMNS, NAME_COLUMN};
 
 /// Every built-in kind.
 pub const ALL: &[Kind] = &[
-    plain::NAMESPACE,
+    namespace::NAMESPACE,
     node::NODE,
     pod::POD,
     service::SERVICE,
-    plain::ENDPOINTS,
-    plain::CONFIGMAP,
-    plain::SECRET,
-    plain::SERVICEACCOUNT,
+    endpoints::ENDPOINTS,
+    config::CONFIGMAP,
+    config::SECRET,
+    namespace::SERVICEACCOUNT,
     event::EVENT,
     event::EVENTS_EVENT,
     persistentvolume::PERSISTENTVOLUME,
     persistentvolumeclaim::PERSISTENTVOLUMECLAIM,
-    plain::ENDPOINTSLICE,
-    plain::STORAGECLASS,
+    endpoints::ENDPOINTSLICE,
+    storageclass::STORAGECLASS,
     statefulset::STATEFULSET,
     deployment::DEPLOYMENT,
     replicaset::REPLICASET,
     plain::CONTROLLERREVISION,
     plain::LEASE,
-    plain::PODDISRUPTIONBUDGET,
+    poddisruptionbudget::PODDISRUPTIONBUDGET,
     plain::PRIORITYCLASS,
-    plain::CUSTOMRESOURCEDEFINITION,
+    customresourcedefinition::CUSTOMRESOURCEDEFINITION,
     rbac::ROLE,
     rbac::CLUSTERROLE,
     rbac::ROLEBINDING,

@@ -169,7 +169,8 @@ fn validate_update(meta: &Value, old: &Object, at: &Path, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plain::{CONFIGMAP, NAMESPACE};
+    use crate::config::CONFIGMAP;
+    use crate::namespace::NAMESPACE;
     use serde_json::json;
 
     fn check(kind: &Kind, metadata: Value) -> Vec<String> {

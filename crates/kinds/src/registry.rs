@@ -47,7 +47,9 @@ impl Registry {
         if kind.convert.is_none() {
             self.stored.entry(kind.storage).or_insert(kind);
         }
-        self.served.entry(kind.group).or_default().entry(kind.version).or_default().insert(kind.plural, kind);
+        if kind.served {
+            self.served.entry(kind.group).or_default().entry(kind.version).or_default().insert(kind.plural, kind);
+        }
     }
 
     /// Takes a version that is only stored out of what is served.

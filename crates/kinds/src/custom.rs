@@ -1,0 +1,186 @@
+//! The kinds that a CustomResourceDefinition brings: the same value as a built-in kind, with interned names.
+//!
+//! Guarantees: a definition that passed validation makes one kind for each version that is served or stored; the same
+//! definition makes the same kinds again without taking more memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use stead_api::intern;
+use stead_api::object::Fields;
+
+use crate::columns::{AGE_COLUMN, NAME_COLUMN};
+use crate::{Cell, Column, Convert, Kind, Names, SchemaRef, Subresource};
+
+impl Kind {
+    /// The kinds of a definition, with their schemas.
+    pub fn of_crd(definition: &Value) -> Vec<(Kind, Arc<Value>)> {
+        let spec = &definition["spec"];
+        let versions = spec["versions"].as_array().into_iter().flatten();
+        let known = versions.filter(|version| version["served"] == true || version["storage"] == true);
+        known.map(|version| (remembered(spec, version), schema(version))).collect()
+    }
+}
+
+fn schema(version: &Value) -> Arc<Value> {
+    match version.get("schema").and_then(|schema| schema.get("openAPIV3Schema")) {
+        Some(schema) => Arc::new(schema.clone()),
+        None => Arc::new(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})),
+    }
+}
+
+/// Makes a kind once for each different declaration.
+fn remembered(spec: &Value, version: &Value) -> Kind {
+    static MADE: Mutex<BTreeMap<String, Kind>> = Mutex::new(BTreeMap::new());
+    let mut essence = version.clone();
+    crate::fill::put(&mut essence, "schema", None);
+    let key = json!([spec["group"], spec["names"], spec["scope"], essence]).to_string();
+    let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    *made.entry(key).or_insert_with(|| make(spec, version))
+}
+
+fn word(value: &Value, field: &str) -> &'static str {
+    intern(value[field].as_str().unwrap_or(""))
+}
+
+fn words(value: &Value, field: &str) -> &'static [&'static str] {
+    let all = value[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+    all.map(intern).collect::<Vec<_>>().leak()
+}
+
+fn make(spec: &Value, version: &Value) -> Kind {
+    let (group, names) = (word(spec, "group"), &spec["names"]);
+    let plural = word(names, "plural");
+    let singular = match word(names, "singular") {
+        "" => intern(&word(names, "kind").to_lowercase()),
+        singular => singular,
+    };
+    let list_kind = match word(names, "listKind") {
+        "" => intern(&format!("{}List", word(names, "kind"))),
+        list_kind => list_kind,
+    };
+    let is_stored = version["storage"] == true;
+    Kind {
+        short: words(names, "shortNames"),
+        categories: words(names, "categories"),
+        namespaced: spec["scope"] == "Namespaced",
+        subresources: subresources(&version["subresources"]),
+        fields: Fields { selectable: selectable(version), indexed: &[], labels_indexed: false },
+        columns: columns(version),
+        schema: SchemaRef::Custom,
+        has_generation: true,
+        unconditional_update: false,
+        served: version["served"] == true,
+        // Versions differ in their apiVersion alone, which the caller sets: the only strategy is None.
+        convert: (!is_stored).then_some(Convert { from_stored: |_| {}, to_stored: |_| {} }),
+        ..Kind::plain(
+            intern(&format!("{plural}.{group}")),
+            group,
+            word(version, "name"),
+            Names { kind: word(names, "kind"), list_kind, plural, singular },
+            "",
+        )
+    }
+}
+
+/// `.spec.replicas` as a dotted path.
+fn dotted(path: &Value) -> &'static str {
+    intern(path.as_str().unwrap_or("").trim_start_matches('.'))
+}
+
+fn selectable(version: &Value) -> &'static [&'static str] {
+    let fields = version["selectableFields"].as_array().into_iter().flatten();
+    fields.map(|field| dotted(&field["jsonPath"])).collect::<Vec<_>>().leak()
+}
+
+fn subresources(declared: &Value) -> &'static [Subresource] {
+    let mut found = Vec::new();
+    if declared["status"].is_object() {
+        found.push(Subresource::Status);
+    }
+    let scale = &declared["scale"];
+    if scale.is_object() {
+        found.push(Subresource::Scale {
+            spec: dotted(&scale["specReplicasPath"]),
+            status: dotted(&scale["statusReplicasPath"]),
+            selector: dotted(&scale["labelSelectorPath"]),
+        });
+    }
+    found.leak()
+}
+
+/// The name, then what the definition says; without that, the age.
+fn columns(version: &Value) -> &'static [Column] {
+    let declared = version["additionalPrinterColumns"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut found = vec![NAME_COLUMN];
+    for column in declared {
+        found.push(Column {
+            name: word(column, "name"),
+            r#type: word(column, "type"),
+            format: word(column, "format"),
+            description: word(column, "description"),
+            wide: column["priority"].as_i64().unwrap_or(0) > 0,
+            cell: Cell::JsonPath(word(column, "jsonPath")),
+        });
+    }
+    if declared.is_empty() {
+        found.push(AGE_COLUMN);
+    }
+    found.leak()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Registry;
+
+    fn definition() -> Value {
+        json!({"spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "crons", "singular": "cron", "kind": "Cron", "shortNames": ["cr"], "categories": ["all"]},
+            "versions": [
+                {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}},
+                 "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas",
+                    "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"}},
+                 "selectableFields": [{"jsonPath": ".spec.color"}],
+                 "additionalPrinterColumns": [{"name": "Spec", "type": "string", "jsonPath": ".spec.cronSpec", "priority": 1}]},
+                {"name": "v1beta1", "served": true, "storage": false},
+                {"name": "v1alpha1", "served": false, "storage": false}]}})
+    }
+
+    #[test]
+    fn a_definition_is_a_kind_for_each_version() {
+        let kinds = Kind::of_crd(&definition());
+        assert_eq!(kinds.iter().map(|(kind, _)| kind.version).collect::<Vec<_>>(), ["v1", "v1beta1"]);
+        let kind = kinds[0].0;
+        assert_eq!((kind.storage, kind.list_kind), ("crons.example.com", "CronList"));
+        assert_eq!(
+            (kind.short, kind.categories, kind.fields.selectable),
+            (&["cr"][..], &["all"][..], &["spec.color"][..])
+        );
+        assert_eq!(kind.subresources.len(), 2);
+        assert_eq!(
+            kind.columns.iter().map(|c| (c.name, c.wide)).collect::<Vec<_>>(),
+            [("Name", false), ("Spec", true)]
+        );
+        assert!(kind.convert.is_none() && kinds[1].0.convert.is_some());
+        assert_eq!(kinds[1].0.columns.len(), 2);
+    }
+
+    #[test]
+    fn the_same_definition_takes_no_more_memory() {
+        let (first, second) = (Kind::of_crd(&definition()), Kind::of_crd(&definition()));
+        assert!(std::ptr::eq(first[0].0.columns, second[0].0.columns));
+    }
+
+    #[test]
+    fn a_version_that_is_stored_but_not_served_is_only_stored() {
+        let mut definition = definition();
+        definition["spec"]["versions"][0]["served"] = false.into();
+        let registry = Registry::with(Kind::of_crd(&definition));
+        assert!(registry.find("example.com", "v1", "crons").is_none());
+        assert_eq!(registry.find("example.com", "v1beta1", "crons").map(|kind| kind.version), Some("v1beta1"));
+        assert_eq!(registry.stored("crons.example.com").map(|kind| kind.version), Some("v1"));
+        assert_eq!(registry.all().filter(|kind| kind.group == "example.com").count(), 1);
+    }
+}

@@ -1,0 +1,331 @@
+//! CustomResourceDefinition: checked on the JSON value, since its schemas are data.
+
+mod structural;
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use stead_api::Errors;
+use stead_api::names::{dns1035_label, dns1123_subdomain};
+
+use crate::check::{FIELD_IS_IMMUTABLE, name, one_of};
+use crate::columns::{CREATED_AT_COLUMN, NAME_COLUMN};
+use crate::fill::{each, object, object_or_new, put, set, set_text};
+use crate::names::names;
+use crate::path::Path;
+use crate::{Behavior, Hooks, Kind, Subresource};
+
+pub const CUSTOMRESOURCEDEFINITION: Kind = Kind {
+    short: &["crd", "crds"],
+    categories: &["api-extensions"],
+    namespaced: false,
+    has_generation: true,
+    unconditional_update: false,
+    subresources: &[Subresource::Status],
+    columns: &[NAME_COLUMN, CREATED_AT_COLUMN],
+    hooks: Hooks::of::<Definition>(),
+    ..Kind::plain(
+        "customresourcedefinitions.apiextensions.k8s.io",
+        "apiextensions.k8s.io",
+        "v1",
+        names!("CustomResourceDefinition", "customresourcedefinition", "customresourcedefinitions"),
+        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+    )
+};
+
+/// A definition, its schemas as they were written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Definition {
+    pub metadata: Value,
+    pub spec: Value,
+    pub status: Value,
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or("")
+}
+
+fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().map_or(&[], Vec::as_slice)
+}
+
+impl Behavior for Definition {
+    fn default(new: &mut Value) {
+        let Some(spec) = object_or_new(new, "spec") else { return };
+        if let Some(names) = object(spec, "names") {
+            let kind = text(names, "kind").to_owned();
+            if !kind.is_empty() {
+                set_text(names, "singular", &kind.to_lowercase());
+                set_text(names, "listKind", &format!("{kind}List"));
+            }
+        }
+        if let Some(conversion) = object_or_new(spec, "conversion") {
+            set_text(conversion, "strategy", "None");
+        }
+        for version in each(spec, "versions") {
+            set(version, "served", false);
+            set(version, "storage", false);
+        }
+    }
+
+    /// A definition that passes the checks is served from the write on: its names are accepted and it is established.
+    fn prepare(new: &mut Value, old: Option<&Value>) {
+        let made = new.get("metadata").and_then(|meta| meta.get("creationTimestamp")).cloned().unwrap_or_default();
+        let names = new.get("spec").and_then(|spec| spec.get("names")).cloned().unwrap_or_default();
+        let versions = new.get("spec").and_then(|spec| spec.get("versions")).and_then(Value::as_array);
+        let stored = versions.into_iter().flatten().find(|version| version["storage"] == true);
+        let stored = stored.and_then(|version| version.get("name")).cloned();
+        if old.is_none() {
+            let condition = |name: &str, reason: &str, message: &str| json!({"type": name, "status": "True", "lastTransitionTime": made, "reason": reason, "message": message});
+            let conditions = [
+                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+                condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+            ];
+            put(new, "status", Some(json!({"conditions": conditions, "acceptedNames": names, "storedVersions": []})));
+        }
+        let Some(status) = object_or_new(new, "status") else { return };
+        put(status, "acceptedNames", Some(names));
+        set(status, "storedVersions", Vec::<Value>::new());
+        if let (Some(all), Some(stored)) = (status.get_mut("storedVersions").and_then(Value::as_array_mut), stored)
+            && !all.contains(&stored)
+        {
+            all.push(stored);
+        }
+    }
+
+    fn validate(&self, old: Option<&Self>, errors: &mut Errors) {
+        let at = Path::root("spec");
+        let spec = &self.spec;
+        let (group, plural) = (text(spec, "group"), text(&spec["names"], "plural"));
+        if text(&self.metadata, "name") != format!("{plural}.{group}") {
+            let detail = "must be spec.names.plural+\".\"+spec.group";
+            Path::root("metadata").child("name").invalid(errors, text(&self.metadata, "name"), detail);
+        }
+        match group {
+            "" => at.child("group").required(errors, ""),
+            _ => name(at.child("group"), group, dns1123_subdomain, errors),
+        }
+        if !group.is_empty() && !group.contains('.') {
+            at.child("group").invalid(errors, group, "should be a domain with at least one dot");
+        }
+        one_of(at.child("scope"), text(spec, "scope"), &["Cluster", "Namespaced"], false, errors);
+        let strategy = text(&spec["conversion"], "strategy");
+        one_of(at.child("conversion").child("strategy"), strategy, &["None"], true, errors);
+        if spec["preserveUnknownFields"] == true {
+            let detail = "must be false in order to use defaults in the schema";
+            at.child("preserveUnknownFields").invalid(errors, true, detail);
+        }
+        validate_names(at.child("names"), &spec["names"], errors);
+        validate_versions(at.child("versions"), items(spec, "versions"), errors);
+        if let Some(old) = old {
+            self.validate_update(old, errors);
+        }
+    }
+}
+
+impl Definition {
+    /// What names its objects cannot change, and no version may go that objects are stored in.
+    fn validate_update(&self, old: &Definition, errors: &mut Errors) {
+        let at = Path::root("spec");
+        for field in ["group", "scope"] {
+            if text(&self.spec, field) != text(&old.spec, field) {
+                at.child(field).invalid(errors, text(&self.spec, field), FIELD_IS_IMMUTABLE);
+            }
+        }
+        for field in ["plural", "kind"] {
+            let (new, old) = (text(&self.spec["names"], field), text(&old.spec["names"], field));
+            if new != old {
+                at.child("names").child(field).invalid(errors, new, FIELD_IS_IMMUTABLE);
+            }
+        }
+        let names: BTreeSet<&str> = items(&self.spec, "versions").iter().map(|version| text(version, "name")).collect();
+        for (index, version) in items(&self.status, "storedVersions").iter().enumerate() {
+            if !version.as_str().is_some_and(|version| names.contains(version)) {
+                let at = Path::root("status");
+                let all = at.child("storedVersions");
+                all.index(index).invalid(errors, version.clone(), "must appear in spec.versions");
+            }
+        }
+    }
+}
+
+fn validate_names(at: Path, names: &Value, errors: &mut Errors) {
+    let kind = text(names, "kind");
+    for (field, value) in [("plural", text(names, "plural")), ("kind", kind), ("listKind", text(names, "listKind"))] {
+        if value.is_empty() {
+            at.child(field).required(errors, "");
+        }
+    }
+    for (field, value) in [("plural", text(names, "plural")), ("singular", text(names, "singular"))] {
+        name(at.child(field), value, dns1035_label, errors);
+    }
+    for (field, value) in [("kind", kind), ("listKind", text(names, "listKind"))] {
+        if value.is_empty() {
+            continue;
+        }
+        for message in dns1035_label(&value.to_lowercase()) {
+            at.child(field).invalid(
+                errors,
+                value,
+                format!("may have mixed case, but should otherwise match: {message}"),
+            );
+        }
+    }
+    if !kind.is_empty() && kind == text(names, "listKind") {
+        at.child("listKind").invalid(errors, kind, "kind and listKind may not be the same");
+    }
+    for field in ["shortNames", "categories"] {
+        for (index, word) in items(names, field).iter().enumerate() {
+            let word = word.as_str().unwrap_or("");
+            for message in dns1035_label(word) {
+                at.child(field).index(index).invalid(errors, word, message);
+            }
+        }
+    }
+}
+
+fn validate_versions(at: Path, versions: &[Value], errors: &mut Errors) {
+    if versions.is_empty() {
+        at.required(errors, "");
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (index, version) in versions.iter().enumerate() {
+        let at = at.index(index);
+        let label = text(version, "name");
+        match label {
+            "" => at.child("name").required(errors, ""),
+            _ => name(at.child("name"), label, dns1035_label, errors),
+        }
+        if !seen.insert(label) {
+            at.child("name").duplicate(errors, label);
+        }
+        let schema_at = at.child("schema");
+        match &version["schema"]["openAPIV3Schema"] {
+            Value::Null => schema_at.child("openAPIV3Schema").required(errors, "schemas are required"),
+            schema => structural::validate(schema_at.child("openAPIV3Schema"), schema, errors),
+        }
+        validate_columns(at.child("additionalPrinterColumns"), items(version, "additionalPrinterColumns"), errors);
+        validate_scale(at.child("subresources").child("scale"), &version["subresources"]["scale"], errors);
+    }
+    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
+        let names: Vec<&str> = versions.iter().map(|version| text(version, "name")).collect();
+        at.invalid(errors, json!(names), "must have exactly one version marked as storage version");
+    }
+}
+
+fn validate_columns(at: Path, columns: &[Value], errors: &mut Errors) {
+    for (index, column) in columns.iter().enumerate() {
+        let at = at.index(index);
+        if text(column, "name").is_empty() {
+            at.child("name").required(errors, "");
+        }
+        let types = ["boolean", "date", "integer", "number", "string"];
+        one_of(at.child("type"), text(column, "type"), &types, false, errors);
+        match text(column, "jsonPath") {
+            "" => at.child("jsonPath").required(errors, ""),
+            path if !path.starts_with('.') && !path.starts_with('[') => {
+                at.child("jsonPath").invalid(errors, path, "is an invalid path: does not start with .");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn validate_scale(at: Path, scale: &Value, errors: &mut Errors) {
+    if !scale.is_object() {
+        return;
+    }
+    for (field, root, is_required) in [
+        ("specReplicasPath", ".spec.", true),
+        ("statusReplicasPath", ".status.", true),
+        ("labelSelectorPath", "", false),
+    ] {
+        match text(scale, field) {
+            "" if is_required => at.child(field).required(errors, ""),
+            "" => {}
+            path if !path.starts_with(root) || !(path.starts_with(".spec.") || path.starts_with(".status.")) => {
+                let root = if root.is_empty() { "either .status or .spec" } else { root.trim_end_matches('.') };
+                at.child(field).invalid(errors, path, format!("should be a json path under {root}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stead_api::{Key, Object};
+
+    fn definition() -> Value {
+        let mut value = json!({"metadata": {"name": "crons.example.com", "resourceVersion": "1",
+                "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "crons", "kind": "Cron"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object",
+                    "properties": {"spec": {"type": "object", "properties": {"n": {"x-kubernetes-int-or-string": true}}}}}}}]}});
+        (CUSTOMRESOURCEDEFINITION.hooks.default)(&mut value);
+        (CUSTOMRESOURCEDEFINITION.hooks.prepare)(&mut value, None);
+        value
+    }
+
+    fn errors(value: &Value, old: Option<&Object>) -> Vec<String> {
+        let checked = CUSTOMRESOURCEDEFINITION.check(value, old).expect("decodes");
+        checked.errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_definition_is_established_at_once() {
+        let value = definition();
+        assert_eq!(errors(&value, None), Vec::<String>::new());
+        assert_eq!(value["spec"]["names"]["listKind"], "CronList");
+        assert_eq!(value["status"]["storedVersions"], json!(["v1"]));
+        assert_eq!(value["status"]["conditions"][1]["type"], "Established");
+        assert_eq!(value["status"]["acceptedNames"], value["spec"]["names"]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let mut bad = definition();
+        bad["metadata"]["name"] = "other".into();
+        bad["spec"]["scope"] = "Galaxy".into();
+        bad["spec"]["names"]["kind"] = "Cron!".into();
+        bad["spec"]["versions"][0]["storage"] = false.into();
+        bad["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = json!({"properties": {"a": {}}, "$ref": "x"});
+        bad["spec"]["versions"][0]["subresources"] = json!({"scale": {"specReplicasPath": ".status.x"}});
+        let found = errors(&bad, None);
+        for text in [
+            "metadata.name: Invalid value: \"other\": must be spec.names.plural+\".\"+spec.group",
+            "spec.scope: Unsupported value: \"Galaxy\": supported values: \"Cluster\", \"Namespaced\"",
+            "spec.versions: Invalid value: [\"v1\"]: must have exactly one version marked as storage version",
+            "spec.versions[0].schema.openAPIV3Schema.$ref: Forbidden: $ref is not supported",
+            "spec.versions[0].schema.openAPIV3Schema.type: Required value: must not be empty at the root",
+            "spec.versions[0].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields",
+            "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
+            "spec.versions[0].subresources.scale.statusReplicasPath: Required value",
+        ] {
+            assert!(found.iter().any(|error| error == text), "{text} is missing in {found:#?}");
+        }
+    }
+
+    #[test]
+    fn names_and_stored_versions_stay() {
+        let old = definition();
+        let key = Key::new(CUSTOMRESOURCEDEFINITION.storage, "", "crons.example.com");
+        let object = Object::of_value(key, &old, &CUSTOMRESOURCEDEFINITION.fields).expect("an object");
+        let mut new = old.clone();
+        new["spec"]["scope"] = "Cluster".into();
+        new["spec"]["versions"][0]["name"] = "v2".into();
+        (CUSTOMRESOURCEDEFINITION.hooks.prepare)(&mut new, Some(&old));
+        assert_eq!(new["status"]["storedVersions"], json!(["v1", "v2"]));
+        assert_eq!(
+            errors(&new, Some(&object)),
+            [
+                "spec.scope: Invalid value: \"Cluster\": field is immutable",
+                "status.storedVersions[0]: Invalid value: \"v1\": must appear in spec.versions",
+            ]
+        );
+    }
+}
