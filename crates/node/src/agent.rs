@@ -71,6 +71,8 @@ pub(crate) struct ApiSide {
     pub is_status_under_way: bool,
     /// The revision of our newest status; older heads are not judged by.
     pub acked: Revision,
+    /// The newest status that was sent.
+    pub sent: Option<Value>,
     pub is_confirm_under_way: bool,
     pub is_confirmed: bool,
     pub failures: u32,

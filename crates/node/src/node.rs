@@ -21,6 +21,8 @@ use crate::event::{Note, Subject, time};
 const LEASE_SECONDS: i64 = 40;
 const LEASE_EVERY: SignedDuration = SignedDuration::from_secs(10);
 const STATUS_EVERY: SignedDuration = SignedDuration::from_secs(300);
+/// A status that somebody else wrote over is put right at most this often.
+const REPAIR_EVERY: SignedDuration = SignedDuration::from_secs(10);
 const LEASES: &str = "leases.coordination.k8s.io";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Written by a node about itself: where it makes and deletes provisioned volumes.
@@ -33,6 +35,7 @@ pub(crate) struct NodeDuty {
     node_retry_at: Option<Timestamp>,
     node_failures: u32,
     status_at: Option<Timestamp>,
+    status_sent: Option<Timestamp>,
     is_lease_under_way: bool,
     lease_at: Option<Timestamp>,
     lease_failures: u32,
@@ -124,7 +127,12 @@ impl NodeAgent {
         if !is_due && is_same(&wanted, &node) {
             return;
         }
+        if let Some(at) = self.node.status_sent.map(|at| at + REPAIR_EVERY).filter(|at| !is_due && now < *at) {
+            self.node.status_at = Some(self.node.status_at.map_or(at, |due| due.min(at)));
+            return;
+        }
         self.node.is_node_under_way = true;
+        self.node.status_sent = Some(now);
         self.node.status_at = Some(now + STATUS_EVERY);
         let body = json!({"status": wanted});
         self.request(Pending::NodeStatus, Verb::Patch(PatchType::Strategic), resource(&name, "status"), body);

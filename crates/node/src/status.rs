@@ -19,6 +19,7 @@ use crate::container;
 use crate::env;
 use crate::pod::{self, is_initialized, is_sidecar};
 use crate::state::{HookState, Outcome, PodState, container_id};
+use crate::stop;
 
 /// The status that the API server should have.
 pub fn pod_status(pod: &PodState, typed: &Pod, now: Timestamp) -> PodStatus {
@@ -27,7 +28,7 @@ pub fn pod_status(pod: &PodState, typed: &Pod, now: Timestamp) -> PodStatus {
     let outcome = pod::outcome(pod, typed, now);
     let init = spec.init_containers.as_ref().map(|all| all.iter().map(|c| one(pod, spec, c)).collect::<Vec<_>>());
     let main: Vec<ContainerStatus> = spec.containers.iter().map(|c| one(pod, spec, c)).collect();
-    let phase = phase(pod, &main, outcome.as_ref());
+    let phase = phase(pod, typed, &main, outcome.as_ref());
     let is_over = matches!(phase, "Succeeded" | "Failed");
     let conditions = conditions(pod, typed, &old, init.as_deref().unwrap_or_default(), &main, phase, now);
     let ip = if spec.host_network == Some(true) { Some(pod.node_ip) } else { pod.sandbox.as_ref().and_then(|s| s.ip) };
@@ -55,10 +56,19 @@ pub fn pod_status(pod: &PodState, typed: &Pod, now: Timestamp) -> PodStatus {
     }
 }
 
-fn phase(pod: &PodState, main: &[ContainerStatus], outcome: Option<&Outcome>) -> &'static str {
+fn phase(pod: &PodState, typed: &Pod, main: &[ContainerStatus], outcome: Option<&Outcome>) -> &'static str {
+    let is_deleting = typed.metadata.deletion_timestamp.is_some();
     match outcome {
         Some(outcome) if pod.is_at_rest() => outcome.phase,
         Some(_) => "Running",
+        // A deleted pod ends like any other before it goes.
+        None if is_deleting && stop::is_down(pod) && pod.is_torn_down => {
+            let succeeded = |s: &ContainerStatus| {
+                let ended = s.state.as_ref().and_then(|state| state.terminated.as_ref());
+                ended.is_some_and(|t| t.exit_code == 0)
+            };
+            if main.iter().all(succeeded) { "Succeeded" } else { "Failed" }
+        }
         // Upstream: Running once every main container has run.
         None if main.iter().all(has_run) => "Running",
         None => "Pending",

@@ -10,10 +10,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod, PodSpec};
 
-use crate::action::{Action, Hook};
+use crate::action::{Action, ContainerState, Hook};
 use crate::container;
 use crate::event::Note;
 use crate::pod::{Plan, is_sidecar};
+use crate::probe;
 use crate::state::{Busy, HookState, PodState, Stop};
 
 /// What a container gets between the stop signal and SIGKILL even when a hook has used up the grace period.
@@ -25,6 +26,7 @@ const GRACE_DEFAULT_SECONDS: i64 = 30;
 pub fn end(pod: &PodState, now: Timestamp, plan: &mut Plan) {
     plan.is_ending = true;
     let kill_at = kill_at(pod, now);
+    keep_asking(pod, now, plan);
     let mut is_waiting = false;
     for group in groups(pod) {
         let live: Vec<&str> = group.iter().map(String::as_str).filter(|name| is_live(pod, name)).collect();
@@ -45,6 +47,19 @@ pub fn end(pod: &PodState, now: Timestamp, plan: &mut Plan) {
     match &pod.cleanup_retry {
         Some(retry) if now < retry.at => plan.wake(retry.at),
         Some(_) | None => plan.actions.push(Action::StopSandbox { pod: pod.pod.uid.clone() }),
+    }
+}
+
+/// Readiness is asked until the end: a server that drains connections says so. Startup and liveness are not.
+fn keep_asking(pod: &PodState, now: Timestamp, plan: &mut Plan) {
+    let Some(spec) = pod.spec.as_ref().and_then(|p| p.spec.as_ref()).filter(|_| pod.object.is_some()) else { return };
+    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        let only_readiness = core::Container { liveness_probe: None, startup_probe: None, ..container.clone() };
+        let has_started = pod.runs.get(&container.name).is_some_and(|r| r.probes.has_started(container));
+        let Some(current) = pod.newest(&container.name).filter(|_| has_started) else { continue };
+        if let ContainerState::Running { started_at } = current.state {
+            probe::plan(pod, &only_readiness, current, started_at, now, plan);
+        }
     }
 }
 

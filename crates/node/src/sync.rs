@@ -4,6 +4,7 @@
 //! the last status, with grace 0 and the pod's uid.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 use stead_api::request::{PatchType, Resource, Verb};
 use stead_api::{Revision, Status};
@@ -141,11 +142,17 @@ impl NodeAgent {
             *wake_at = Some(wake_at.map_or(at, |w| w.min(at)));
             return;
         }
+        if is_in_passing(state, typed) {
+            return;
+        }
         let wanted = to_value(&status::pod_status(state, typed, now));
         let stored = typed.status.as_ref().map(to_value).unwrap_or_else(|| json!({}));
         let difference = difference(&stored, &wanted);
-        if !difference.is_empty() {
+        // What the server made of our last patch is what it keeps: the same patch again would change nothing.
+        let is_settled = object.revision() == api.acked && api.sent.as_ref() == Some(&wanted);
+        if !difference.is_empty() && !is_settled {
             api.is_status_under_way = true;
+            api.sent = Some(wanted);
             let body = json!({"metadata": {"uid": uid}, "status": difference});
             let resource = pod_resource(state, "status");
             let pending = Pending::Status(uid.to_owned());
@@ -275,6 +282,18 @@ fn issued(state: &mut PodState, action: &Action, now: Timestamp) {
         | Action::RemoveImage { .. }
         | Action::DeleteDirectory { .. } => {}
     }
+}
+
+/// A moment in which a patch would be overtaken by the next: between sandbox and container of a pod that says Pending already, and
+/// between the last container and the sandbox of one that is being deleted.
+fn is_in_passing(state: &PodState, typed: &Pod) -> bool {
+    let status = typed.status.as_ref();
+    let is_pending = status.is_some_and(|s| s.start_time.is_some() && s.phase.as_deref() == Some("Pending"));
+    let is_starting = state.busy.iter().any(|b| matches!(b, Busy::Sandbox | Busy::Volumes | Busy::Start(_)))
+        || state.runs.values().any(|r| r.image == ImageWait::Finding);
+    let is_deleting = state.object.as_ref().is_some_and(|o| o.meta.is_deleting());
+    let is_stopping = state.busy.contains(&Busy::StopSandbox);
+    (is_pending && is_starting && !is_deleting) || (is_deleting && is_stopping)
 }
 
 fn pod_resource(state: &PodState, subresource: &str) -> Resource {

@@ -41,24 +41,22 @@ fn a_simple_pod_comes_and_goes() {
     check(
         &world,
         expect![[r#"
-        1.0s sandbox u1#0 hostname=web-0
-        1.0s find img:1
-        1.0s status Pending Initialized [main ContainerCreating #0]
-        1.0s volumes u1 []
-        1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
-        1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
-        1.0s start u1/main#0
-        1.0s event Normal Created Container created
-        1.0s event Normal Started Container started
-        1.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready]
-        2.0s stop u1/main#0 grace=30
-        2.0s event Normal Killing Stopping container main
-        2.0s stop sandbox u1
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main Error:143 #0]
-        2.0s status Running 10.244.0.2 Initialized [main Error:143 #0]
-        2.0s confirm web-0
-        2.0s remove pod u1
-    "#]],
+            1.0s sandbox u1#0 hostname=web-0
+            1.0s find img:1
+            1.0s status Pending Initialized [main ContainerCreating #0]
+            1.0s volumes u1 []
+            1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
+            1.0s start u1/main#0
+            1.0s event Normal Created Container created
+            1.0s event Normal Started Container started
+            1.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready]
+            2.0s stop u1/main#0 grace=30
+            2.0s event Normal Killing Stopping container main
+            2.0s stop sandbox u1
+            2.0s status Failed 10.244.0.2 Initialized [main Error:143 #0]
+            2.0s confirm web-0
+            2.0s remove pod u1
+        "#]],
     );
     assert_eq!(world.machine.sandboxes.len(), 0);
 }
@@ -259,24 +257,22 @@ fn a_missing_reference_says_so_until_it_comes() {
     check(
         &world,
         expect![[r#"
-        1.0s find img:1
-        1.0s event Warning FailedMount MountVolume.SetUp failed for volume "v" : secret "s" not found
-        1.0s status Pending Initialized [main ContainerCreating #0]
-        1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
-        2.0s sandbox u1#0 hostname=p
-        2.0s volumes u1 [v]
-        2.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
-        2.0s event Warning Failed Error: configmap "cm" not found
-        2.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main CreateContainerConfigError #0]
-        3.0s event Warning Failed Error: couldn't find key a in ConfigMap ns/cm
-        3.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main CreateContainerConfigError #0]
-        4.0s start u1/main#0
-        4.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
-        4.0s event Normal Created Container created
-        4.0s event Normal Started Container started
-        4.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready]
-        5.0s volumes u1 [v]
-    "#]],
+            1.0s find img:1
+            1.0s event Warning FailedMount MountVolume.SetUp failed for volume "v" : secret "s" not found
+            1.0s status Pending Initialized [main ContainerCreating #0]
+            1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
+            2.0s sandbox u1#0 hostname=p
+            2.0s volumes u1 [v]
+            2.0s event Warning Failed Error: configmap "cm" not found
+            2.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main CreateContainerConfigError #0]
+            3.0s event Warning Failed Error: couldn't find key a in ConfigMap ns/cm
+            3.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main CreateContainerConfigError #0]
+            4.0s start u1/main#0
+            4.0s event Normal Created Container created
+            4.0s event Normal Started Container started
+            4.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready]
+            5.0s volumes u1 [v]
+        "#]],
     );
 }
 
@@ -324,36 +320,33 @@ fn hooks_hold_the_start_and_the_stop() {
     check(
         &world,
         expect![[r#"
-        1.0s sandbox u1#0 hostname=p
-        1.0s find img:1
-        1.0s status Pending Initialized [main ContainerCreating #0] [second ContainerCreating #0]
-        1.0s volumes u1 []
-        1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
-        1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0] [second ContainerCreating #0]
-        1.0s start u1/main#0
-        1.0s event Normal Created Container created
-        1.0s event Normal Started Container started
-        1.0s hook u1/main#0 PostStart exec hello
-        1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0] [second ContainerCreating #0]
-        2.0s find img:1
-        2.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main running #0 ready] [second ContainerCreating #0]
-        2.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
-        2.0s start u1/second#0
-        2.0s event Normal Created Container created
-        2.0s event Normal Started Container started
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready] [second running #0 ready]
-        3.0s hook u1/main#0 PreStop http 10.244.0.2:80/bye
-        3.0s stop u1/second#0 grace=10
-        3.0s event Normal Killing Stopping container main
-        3.0s event Normal Killing Stopping container second
-        3.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #0 ready] [second Error:143 #0]
-        13.0s stop u1/main#0 grace=2
-        13.0s stop sandbox u1
-        13.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main Error:143 #0] [second Error:143 #0]
-        13.0s status Running 10.244.0.2 Initialized [main Error:143 #0] [second Error:143 #0]
-        13.0s confirm p
-        13.0s remove pod u1
-    "#]],
+            1.0s sandbox u1#0 hostname=p
+            1.0s find img:1
+            1.0s status Pending Initialized [main ContainerCreating #0] [second ContainerCreating #0]
+            1.0s volumes u1 []
+            1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
+            1.0s start u1/main#0
+            1.0s event Normal Created Container created
+            1.0s event Normal Started Container started
+            1.0s hook u1/main#0 PostStart exec hello
+            1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0] [second ContainerCreating #0]
+            2.0s find img:1
+            2.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
+            2.0s start u1/second#0
+            2.0s event Normal Created Container created
+            2.0s event Normal Started Container started
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready] [second running #0 ready]
+            3.0s hook u1/main#0 PreStop http 10.244.0.2:80/bye
+            3.0s stop u1/second#0 grace=10
+            3.0s event Normal Killing Stopping container main
+            3.0s event Normal Killing Stopping container second
+            3.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #0 ready] [second Error:143 #0]
+            13.0s stop u1/main#0 grace=2
+            13.0s stop sandbox u1
+            13.0s status Failed 10.244.0.2 Initialized [main Error:143 #0] [second Error:143 #0]
+            13.0s confirm p
+            13.0s remove pod u1
+        "#]],
     );
 }
 
@@ -385,7 +378,6 @@ fn a_failed_post_start_hook_restarts_the_container() {
             1.0s status Pending Initialized [main ContainerCreating #0]
             1.0s volumes u1 []
             1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
-            1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
             1.0s start u1/main#0
             1.0s event Normal Created Container created
             1.0s event Normal Started Container started
@@ -395,7 +387,6 @@ fn a_failed_post_start_hook_restarts_the_container() {
             2.0s stop u1/main#0 grace=30
             2.0s event Normal Killing FailedPostStartHook
             2.0s find img:1
-            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main Error:143 #0]
             2.0s start u1/main#1
             2.0s hook u1/main#1 PostStart exec hello
             2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #1]
@@ -429,31 +420,30 @@ fn a_failed_liveness_probe_restarts_and_readiness_takes_traffic_away() {
     check(
         &world,
         expect![[r#"
-        1.0s sandbox u1#0 hostname=p
-        1.0s find img:1
-        1.0s status Pending Initialized [main ContainerCreating #0]
-        1.0s volumes u1 []
-        1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
-        1.0s status Pending 10.244.0.2 PodReadyToStartContainers Initialized [main ContainerCreating #0]
-        1.0s start u1/main#0
-        1.0s event Normal Created Container created
-        1.0s event Normal Started Container started
-        1.0s probe u1/main#0 Readiness tcp 10.244.0.2:8080
-        1.0s probe u1/main#0 Liveness http 10.244.0.2:8080/live
-        1.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #0]
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready]
-        2.0s event Warning Unhealthy Readiness probe failed: refused
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #0]
-        2.0s event Warning Unhealthy Liveness probe failed: HTTP probe failed with statuscode: 500
-        2.0s stop u1/main#0 grace=30
-        2.0s event Normal Killing Container main failed liveness probe, will be restarted
-        2.0s find img:1
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main Error:143 #0]
-        2.0s start u1/main#1
-        2.0s probe u1/main#1 Readiness tcp 10.244.0.2:8080
-        2.0s probe u1/main#1 Liveness http 10.244.0.2:8080/live
-        2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #1]
-    "#]],
+            1.0s sandbox u1#0 hostname=p
+            1.0s find img:1
+            1.0s status Pending Initialized [main ContainerCreating #0]
+            1.0s volumes u1 []
+            1.0s event Normal Pulled Container image "img:1" already present on machine and can be accessed by the pod
+            1.0s start u1/main#0
+            1.0s event Normal Created Container created
+            1.0s event Normal Started Container started
+            1.0s probe u1/main#0 Readiness tcp 10.244.0.2:8080
+            1.0s probe u1/main#0 Liveness http 10.244.0.2:8080/live
+            1.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #0]
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized Ready ContainersReady [main running #0 ready]
+            2.0s event Warning Unhealthy Readiness probe failed: refused
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #0]
+            2.0s event Warning Unhealthy Liveness probe failed: HTTP probe failed with statuscode: 500
+            2.0s stop u1/main#0 grace=30
+            2.0s event Normal Killing Container main failed liveness probe, will be restarted
+            2.0s find img:1
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main Error:143 #0]
+            2.0s start u1/main#1
+            2.0s probe u1/main#1 Readiness tcp 10.244.0.2:8080
+            2.0s probe u1/main#1 Liveness http 10.244.0.2:8080/live
+            2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #1]
+        "#]],
     );
 }
 
