@@ -25,7 +25,7 @@ const RULES: &[(&str, &[Rule])] = &[
     ("persistentvolumeclaims", &[volume::default_class, volume::protect_claim, volume::resize]),
     ("persistentvolumes", &[volume::protect_volume]),
     ("services", &[service::keep_addresses, service::allocate]),
-    (custom::DEFINITIONS, &[definition::default_names, definition::check, definition::establish]),
+    (custom::DEFINITIONS, &[definition::establish]),
     ("roles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
     ("clusterroles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
     ("rolebindings.rbac.authorization.k8s.io", &[rbac::role_ref_stays, rbac::no_borrowed_rights]),

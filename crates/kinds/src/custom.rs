@@ -3,7 +3,7 @@
 //! Guarantees: a definition that passed validation makes one kind for each version that is served or stored; the same
 //! definition makes the same kinds again without taking more memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn remembered(spec: &Value, version: &Value) -> Kind {
     static MADE: Mutex<BTreeMap<String, Kind>> = Mutex::new(BTreeMap::new());
     let mut essence = version.clone();
     crate::fill::put(&mut essence, "schema", None);
-    let key = json!([spec["group"], spec["names"], spec["scope"], essence]).to_string();
+    let key = json!([spec["group"], spec["names"], spec["scope"], essence, selectable_paths(spec)]).to_string();
     let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     *made.entry(key).or_insert_with(|| make(spec, version))
 }
@@ -66,7 +66,11 @@ fn make(spec: &Value, version: &Value) -> Kind {
         categories: words(names, "categories"),
         namespaced: spec["scope"] == "Namespaced",
         subresources: subresources(&version["subresources"]),
-        fields: Fields { selectable: selectable(version), indexed: &[], labels_indexed: false },
+        fields: Fields {
+            selectable: selectable_paths(spec).into_iter().collect::<Vec<_>>().leak(),
+            indexed: &[],
+            labels_indexed: false,
+        },
         columns: columns(version),
         schema: SchemaRef::Custom,
         has_generation: true,
@@ -89,9 +93,11 @@ fn dotted(path: &Value) -> &'static str {
     intern(path.as_str().unwrap_or("").trim_start_matches('.'))
 }
 
-fn selectable(version: &Value) -> &'static [&'static str] {
-    let fields = version["selectableFields"].as_array().into_iter().flatten();
-    fields.map(|field| dotted(&field["jsonPath"])).collect::<Vec<_>>().leak()
+/// The fields that selectors may name, of all versions: objects are indexed in the stored one.
+fn selectable_paths(spec: &Value) -> BTreeSet<&'static str> {
+    let versions = spec["versions"].as_array().into_iter().flatten();
+    let fields = versions.flat_map(|version| version["selectableFields"].as_array().into_iter().flatten());
+    fields.map(|field| dotted(&field["jsonPath"])).collect()
 }
 
 fn subresources(declared: &Value) -> &'static [Subresource] {

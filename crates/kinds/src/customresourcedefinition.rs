@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stead_api::Errors;
 use stead_api::names::{dns1035_label, dns1123_subdomain};
+use stead_api::{Errors, Schema};
 
 use crate::check::{FIELD_IS_IMMUTABLE, name, one_of};
 use crate::columns::{CREATED_AT_COLUMN, NAME_COLUMN};
-use crate::fill::{each, object, object_or_new, put, set, set_text};
+use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::names;
 use crate::path::Path;
 use crate::{Behavior, Hooks, Kind, Subresource};
@@ -67,31 +67,6 @@ impl Behavior for Definition {
         for version in each(spec, "versions") {
             set(version, "served", false);
             set(version, "storage", false);
-        }
-    }
-
-    /// A definition that passes the checks is served from the write on: its names are accepted and it is established.
-    fn prepare(new: &mut Value, old: Option<&Value>) {
-        let made = new.get("metadata").and_then(|meta| meta.get("creationTimestamp")).cloned().unwrap_or_default();
-        let names = new.get("spec").and_then(|spec| spec.get("names")).cloned().unwrap_or_default();
-        let versions = new.get("spec").and_then(|spec| spec.get("versions")).and_then(Value::as_array);
-        let stored = versions.into_iter().flatten().find(|version| version["storage"] == true);
-        let stored = stored.and_then(|version| version.get("name")).cloned();
-        if old.is_none() {
-            let condition = |name: &str, reason: &str, message: &str| json!({"type": name, "status": "True", "lastTransitionTime": made, "reason": reason, "message": message});
-            let conditions = [
-                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-                condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-            ];
-            put(new, "status", Some(json!({"conditions": conditions, "acceptedNames": names, "storedVersions": []})));
-        }
-        let Some(status) = object_or_new(new, "status") else { return };
-        put(status, "acceptedNames", Some(names));
-        set(status, "storedVersions", Vec::<Value>::new());
-        if let (Some(all), Some(stored)) = (status.get_mut("storedVersions").and_then(Value::as_array_mut), stored)
-            && !all.contains(&stored)
-        {
-            all.push(stored);
         }
     }
 
@@ -205,7 +180,7 @@ fn validate_versions(at: Path, versions: &[Value], errors: &mut Errors) {
         let schema_at = at.child("schema");
         match &version["schema"]["openAPIV3Schema"] {
             Value::Null => schema_at.child("openAPIV3Schema").required(errors, "schemas are required"),
-            schema => structural::validate(schema_at.child("openAPIV3Schema"), schema, errors),
+            schema => validate_schema(schema_at.child("openAPIV3Schema"), schema, errors),
         }
         validate_columns(at.child("additionalPrinterColumns"), items(version, "additionalPrinterColumns"), errors);
         validate_scale(at.child("subresources").child("scale"), &version["subresources"]["scale"], errors);
@@ -213,6 +188,17 @@ fn validate_versions(at: Path, versions: &[Value], errors: &mut Errors) {
     if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
         let names: Vec<&str> = versions.iter().map(|version| text(version, "name")).collect();
         at.invalid(errors, json!(names), "must have exactly one version marked as storage version");
+    }
+}
+
+/// Structural, and fit to be compiled.
+fn validate_schema(at: Path, schema: &Value, errors: &mut Errors) {
+    let before = errors.0.len();
+    structural::validate(at, schema, errors);
+    if errors.0.len() == before
+        && let Err(why) = Schema::from_crd(schema, false)
+    {
+        at.invalid(errors, "", why);
     }
 }
 
@@ -267,7 +253,7 @@ mod tests {
                 "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object",
                     "properties": {"spec": {"type": "object", "properties": {"n": {"x-kubernetes-int-or-string": true}}}}}}}]}});
         (CUSTOMRESOURCEDEFINITION.hooks.default)(&mut value);
-        (CUSTOMRESOURCEDEFINITION.hooks.prepare)(&mut value, None);
+        value["status"] = json!({"storedVersions": ["v1"]});
         value
     }
 
@@ -277,13 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_good_definition_is_established_at_once() {
+    fn a_good_definition_passes() {
         let value = definition();
         assert_eq!(errors(&value, None), Vec::<String>::new());
         assert_eq!(value["spec"]["names"]["listKind"], "CronList");
-        assert_eq!(value["status"]["storedVersions"], json!(["v1"]));
-        assert_eq!(value["status"]["conditions"][1]["type"], "Established");
-        assert_eq!(value["status"]["acceptedNames"], value["spec"]["names"]);
+        assert_eq!(value["spec"]["names"]["singular"], "cron");
+        assert_eq!(value["spec"]["conversion"], json!({"strategy": "None"}));
     }
 
     #[test]
@@ -318,8 +303,6 @@ mod tests {
         let mut new = old.clone();
         new["spec"]["scope"] = "Cluster".into();
         new["spec"]["versions"][0]["name"] = "v2".into();
-        (CUSTOMRESOURCEDEFINITION.hooks.prepare)(&mut new, Some(&old));
-        assert_eq!(new["status"]["storedVersions"], json!(["v1", "v2"]));
         assert_eq!(
             errors(&new, Some(&object)),
             [

@@ -52,19 +52,6 @@ impl Registry {
         }
     }
 
-    /// Takes a version that is only stored out of what is served.
-    pub fn hide(&mut self, kind: &Kind) {
-        let Some(versions) = self.served.get_mut(kind.group) else { return };
-        let Some(plurals) = versions.get_mut(kind.version) else { return };
-        plurals.remove(kind.plural);
-        if plurals.is_empty() {
-            versions.remove(kind.version);
-        }
-        if versions.is_empty() {
-            self.served.remove(kind.group);
-        }
-    }
-
     /// The schema of a custom kind.
     pub fn custom_schema(&self, kind: &Kind) -> Option<&Arc<Value>> {
         self.schemas.get(kind.storage)?.get(kind.version)

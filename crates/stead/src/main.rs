@@ -7,8 +7,6 @@ use stead_cli::args::Flags;
 use stead_serve::Options;
 use stead_serve::config::parse_cidr;
 
-
-
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
@@ -67,8 +65,12 @@ fn set(options: &mut Options, flag: &str, value: &str) -> Result<()> {
         "--api-port" => options.api_port = Some(value.parse().with_context(|| wrong("port (1 to 65535)"))?),
         "--nodes" => options.nodes = Some(value.parse().with_context(|| wrong("number of nodes"))?),
         "--fake-nodes" => options.fake_nodes = Some(value.parse().with_context(|| wrong("number of nodes"))?),
-        "--service-cidr" => options.service_cidr = Some(parse_cidr(value).with_context(|| wrong("range such as 10.96.0.0/16"))?),
-        "--pod-cidr" => options.pod_cidr = Some(parse_cidr(value).with_context(|| wrong("range such as 10.244.0.0/16"))?),
+        "--service-cidr" => {
+            options.service_cidr = Some(parse_cidr(value).with_context(|| wrong("range such as 10.96.0.0/16"))?)
+        }
+        "--pod-cidr" => {
+            options.pod_cidr = Some(parse_cidr(value).with_context(|| wrong("range such as 10.244.0.0/16"))?)
+        }
         "--dns-ip" => options.dns_ip = Some(value.parse().with_context(|| wrong("address"))?),
         "--domain" => options.domain = Some(value.trim_end_matches('.').to_owned()),
         _ => bail!("there is no flag {flag}; `stead help` lists them"),
