@@ -278,22 +278,12 @@ impl Draft {
             (self.kind.hooks.validate)(&*typed, old, &mut errors);
         }
         if self.part == Part::Whole {
-            self.check_immutable(&mut errors);
+            if !self.is_creation() {
+                self.kind.check_immutable(&self.new, &self.old_value, &mut errors);
+            }
             warnings.extend((self.kind.hooks.warn)(&*typed, old));
         }
         if errors.is_empty() { Ok(typed) } else { Err(self.invalid(errors)) }
-    }
-
-    fn check_immutable(&self, errors: &mut Errors) {
-        if self.is_creation() {
-            return;
-        }
-        for path in self.kind.immutable {
-            let (before, after) = (scale::at(&self.old_value, path), scale::at(&self.new, path));
-            if before != after {
-                errors.invalid(&FieldPath::new(path), after.clone(), "field is immutable");
-            }
-        }
     }
 
     /// The generation counts changes of everything but metadata and status (S-17).

@@ -265,23 +265,20 @@ impl Kind {
         let typed = (self.hooks.decode)(new)?;
         let mut errors = Errors::default();
         meta::validate(self, new, old, &mut errors);
-        if let Some(old) = old {
-            self.check_immutable(new, old, &mut errors);
+        if let Some(old) = old.filter(|_| !self.immutable.is_empty()) {
+            self.check_immutable(new, &old.value(), &mut errors);
         }
         (self.hooks.validate)(&*typed, old, &mut errors);
         let warnings = if errors.is_empty() { (self.hooks.warn)(&*typed, old) } else { Vec::new() };
         Ok(Checked { typed, errors, warnings })
     }
 
-    fn check_immutable(&self, new: &Value, old: &Object, errors: &mut Errors) {
-        if self.immutable.is_empty() {
-            return;
-        }
-        let old = old.value();
+    /// Refuses changes of what may not change after creation.
+    pub fn check_immutable(&self, new: &Value, old: &Value, errors: &mut Errors) {
         for path in self.immutable {
             let at =
                 |value| path.split('.').try_fold(value, |at: &Value, part| at.get(part)).cloned().unwrap_or_default();
-            let (new, old) = (at(new), at(&old));
+            let (new, old) = (at(new), at(old));
             if !check::semantically_equal(&new, &old) {
                 errors.invalid(&FieldPath::new(path), new, check::FIELD_IS_IMMUTABLE);
             }
