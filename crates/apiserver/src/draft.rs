@@ -219,9 +219,11 @@ impl Draft {
                 meta.shift_remove(field);
             }
             meta.insert("name".into(), json!(&*self.key.name));
-            if !self.key.namespace.is_empty() {
-                meta.insert("namespace".into(), json!(&*self.key.namespace));
-            }
+            match &*self.key.namespace {
+                // A namespace on an object that has none is ignored, as Kubernetes does.
+                "" => meta.shift_remove("namespace"),
+                namespace => meta.insert("namespace".into(), json!(namespace)),
+            };
             meta.insert("uid".into(), json!(ctx.ids.uid()));
             meta.insert("creationTimestamp".into(), json!(time_text(ctx.now)));
             if self.kind.has_generation {

@@ -15,6 +15,8 @@ pub mod deployment;
 pub mod endpoints;
 pub mod event;
 pub mod fill;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 pub mod human;
 pub mod meta;
 pub mod names;
