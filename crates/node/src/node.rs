@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use stead_api::request::{PatchType, Resource, Verb};
-use stead_api::{Object, Status};
+use stead_api::{Object, Revision, Status};
 use stead_store::Snapshot;
 
 use crate::agent::{NodeAgent, Pending, request_retry};
@@ -36,6 +36,8 @@ pub(crate) struct NodeDuty {
     node_failures: u32,
     status_at: Option<Timestamp>,
     status_sent: Option<Timestamp>,
+    /// The revision of the node's object that was found right.
+    checked: Option<Revision>,
     is_lease_under_way: bool,
     lease_at: Option<Timestamp>,
     lease_failures: u32,
@@ -117,14 +119,18 @@ impl NodeAgent {
             };
             self.tell_of(subject, &Note::normal("Starting", "Starting kubelet."), now);
         }
+        let is_due = self.node.status_at.is_none_or(|at| at <= now);
+        if !is_due && self.node.checked == Some(object.revision()) {
+            return;
+        }
         let node = object.view::<Node>();
         if let Some(patch) = meta_patch(&self.config, object) {
             self.node.is_node_under_way = true;
             return self.request(Pending::Node, Verb::Patch(PatchType::Merge), resource(&name, ""), patch);
         }
-        let is_due = self.node.status_at.is_none_or(|at| at <= now);
         let wanted = node_status(&self.config, &node, now);
         if !is_due && is_same(&wanted, &node) {
+            self.node.checked = Some(object.revision());
             return;
         }
         if let Some(at) = self.node.status_sent.map(|at| at + REPAIR_EVERY).filter(|at| !is_due && now < *at) {

@@ -116,7 +116,16 @@ impl World {
 
     /// Delivers one message; false when there is none.
     pub fn deliver(&mut self) -> bool {
-        let Some(message) = self.queue.pop_front() else { return false };
+        self.deliver_at(0)
+    }
+
+    /// Delivers the message at a place in the queue. Actions overtake each other as on a real machine; inputs stay in order.
+    pub fn deliver_at(&mut self, place: usize) -> bool {
+        let place = match self.queue.get(place) {
+            Some(Message::Input(_)) => self.queue.iter().position(|m| matches!(m, Message::Input(_))).unwrap_or(place),
+            Some(_) | None => place,
+        };
+        let Some(message) = self.queue.remove(place) else { return false };
         match message {
             Message::Act(action) => {
                 let text = show(&action);
