@@ -313,9 +313,9 @@ impl Host {
         let watched = socket.and_then(|socket| self.watcher.watch(key.clone(), socket));
         if watched.is_err() {
             // It ended before we could look: its record is there, or it is lost.
-            self.inner.ended(&key, false);
+            self.inner.ended(&key, true);
         }
-        Ok(answer)
+        Ok(self.known(&key).map_or(answer, |now| Observation::Container(now.present())))
     }
 
     pub(crate) fn known(&self, key: &ContainerRef) -> Option<Known> {
@@ -536,9 +536,9 @@ fn termination_message(record: &ContainerRecord, dir: &Path, code: i32) -> Strin
 
 /// The runtime's words made Kubernetes'.
 fn start_fault(why: &str) -> Fault {
-    let quoted = |from: &str| why.split_once(from).and_then(|(_, rest)| rest.split(['\'', '"']).next());
-    let message = match quoted("executable '").or(quoted("executable \"")) {
-        Some(name) if why.contains("not found in $PATH") => {
+    let name = why.split_once("executable=").and_then(|(_, rest)| rest.split('"').nth(1));
+    let message = match name {
+        Some(name) if why.contains("not found in PATH") => {
             format!("failed to start container: exec: {name:?}: executable file not found in $PATH")
         }
         Some(name) if why.contains("correct permission") => {

@@ -51,6 +51,17 @@ pub struct ImageStore {
     dir: PathBuf,
     state: Mutex<State>,
     next_temporary: AtomicU64,
+    /// Loads and pulls that go on: their layers have no image yet.
+    loads: AtomicU64,
+}
+
+/// While it lives no layer is removed.
+pub struct Loading<'a>(&'a ImageStore);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.0.loads.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Default)]
@@ -100,7 +111,8 @@ impl ImageStore {
         }
         state.names = record::read(&dir.join("names.json")).map_err(at("names.json"))?.unwrap_or_default();
         state.names.retain(|_, id| state.images.contains_key(id));
-        let store = ImageStore { dir: dir.to_path_buf(), state: Mutex::new(state), next_temporary: AtomicU64::new(0) };
+        let (next_temporary, loads) = (AtomicU64::new(0), AtomicU64::new(0));
+        let store = ImageStore { dir: dir.to_path_buf(), state: Mutex::new(state), next_temporary, loads };
         store.remove_unused_layers().map_err(at("layers"))?;
         Ok(store)
     }
@@ -162,6 +174,12 @@ impl ImageStore {
 
     pub fn has_layer(&self, diff_id: &str) -> bool {
         self.layer_dir(diff_id).exists()
+    }
+
+    /// To be held from before the first layer until the image is added.
+    pub fn loading(&self) -> Loading<'_> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        Loading(self)
     }
 
     pub fn temporary(&self) -> Result<PathBuf, ImageError> {
@@ -255,6 +273,10 @@ impl ImageStore {
 
     fn remove_unused_layers(&self) -> io::Result<()> {
         let state = self.state();
+        // Left for the next removal or start.
+        if self.loads.load(Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
         let used: BTreeSet<PathBuf> =
             state.images.values().flat_map(|i| &i.layers).map(|l| self.layer_dir(l)).collect();
         for entry in fs::read_dir(self.dir.join("layers"))? {
@@ -268,6 +290,7 @@ impl ImageStore {
 
     /// The running binary as an image; a new binary is a new image.
     fn built_in(&self) -> Result<Image, ImageError> {
+        let _loading = self.loading();
         let disk = |what: &str| ImageError::disk(format!("make the built-in image: {what}"));
         let exe = fs::metadata("/proc/self/exe").map_err(disk("/proc/self/exe"))?;
         let identity = format!("{}-{}-{}-{}.{}", exe.dev(), exe.ino(), exe.size(), exe.mtime(), exe.mtime_nsec());

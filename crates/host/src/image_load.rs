@@ -23,6 +23,7 @@ const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 
 /// Loads every image of the file or directory.
 pub fn load(store: &ImageStore, path: &Path, progress: Progress) -> Result<Vec<Image>, ImageError> {
+    let _loading = store.loading();
     let scratch = store.temporary()?;
     let result = Archive::open(path, &scratch)
         .map_err(ImageError::disk(format!("read {}", path.display())))
@@ -155,6 +156,8 @@ pub struct Manifest {
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     pub digest: String,
+    #[serde(default)]
+    pub size: u64,
     #[serde(default)]
     pub platform: Option<Platform>,
     #[serde(default)]

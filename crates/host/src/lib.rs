@@ -13,6 +13,7 @@ mod fixture;
 mod image;
 mod image_load;
 mod image_name;
+mod image_pull;
 mod image_unpack;
 pub mod log;
 mod machine;
@@ -40,7 +41,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use stead_node::action::{Action, ContainerRef, ContainerState, Failure, Image, Machine, Observation, Reason, World};
+use stead_node::action::{
+    Action, ContainerRef, ContainerState, Credentials, Failure, Image, Machine, Observation, Reason, World,
+};
 
 pub use exec::{Attach, Exec, ExecRequest, Streams};
 pub use image::{BUILT_IN, ImageError, ImageStore};
@@ -61,6 +64,8 @@ pub struct HostConfig {
     pub node: String,
     /// Shared by the nodes of this process; `None`: pods get a network namespace with nothing in it.
     pub network: Option<Arc<Network>>,
+    /// Registries (`host:port`) that are spoken to over plain HTTP; loopback ones always are.
+    pub insecure_registries: Vec<String>,
     /// Shared by the nodes of this process; `None`: the store below `data_dir`.
     pub images: Option<Arc<ImageStore>>,
 }
@@ -220,6 +225,18 @@ impl Host {
         image_load::load(&self.images, path, progress)
     }
 
+    /// `stead image pull`: fetches the image, here or not.
+    pub fn pull(
+        &self,
+        image: &str,
+        credentials: Option<&Credentials>,
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<Image, ImageError> {
+        // Two pods that want the same image fetch it once.
+        let _image = self.locks.lock(&format!("image {image}"));
+        image_pull::pull(&self.images, image, credentials, &self.config.insecure_registries, progress)
+    }
+
     pub fn images(&self) -> Vec<Image> {
         self.images.list()
     }
@@ -252,14 +269,17 @@ impl Host {
         Ok(Observation::Image { image: image.to_string(), found })
     }
 
-    fn pull_image(
-        &self,
-        image: &str,
-        credentials: Option<&stead_node::action::Credentials>,
-    ) -> Result<Observation, Fault> {
-        let _ = credentials;
-        let found = self.images.find(image).map_err(image_fault)?;
-        Ok(Observation::Image { image: image.to_string(), found })
+    fn pull_image(&self, image: &str, credentials: Option<&Credentials>) -> Result<Observation, Fault> {
+        // Told at most a hundred times, however small the pieces.
+        let told = std::sync::atomic::AtomicU64::new(0);
+        let progress = |done_bytes: u64, total_bytes: u64| {
+            let percent = done_bytes * 100 / total_bytes.max(1);
+            if percent > told.fetch_max(percent, std::sync::atomic::Ordering::Relaxed) {
+                self.inner.tell(Observation::PullProgress { image: image.to_string(), done_bytes, total_bytes });
+            }
+        };
+        let found = self.pull(image, credentials, &progress).map_err(image_fault)?;
+        Ok(Observation::Image { image: image.to_string(), found: Some(found) })
     }
 
     fn remove_image(&self, image: &str) -> Result<Observation, Fault> {
@@ -338,7 +358,6 @@ fn image_fault(error: ImageError) -> Fault {
     let message = error.to_string();
     match error {
         ImageError::InvalidName(..) => Fault { reason: Reason::InvalidImageName, message },
-        ImageError::Unreachable(_) => Fault { reason: Reason::RegistryUnavailable, message },
         _ => Fault { reason: Reason::ErrImagePull, message },
     }
 }

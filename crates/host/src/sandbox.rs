@@ -28,11 +28,22 @@ impl Host {
         if let Some(record) = known.filter(|r| r.attempt == spec.attempt && self.is_ready(r)) {
             return Ok(Observation::Sandbox(self.present_sandbox(&record)));
         }
-        let made = self.make_sandbox(spec);
+        let made = self.clear_sandbox(&spec.pod.uid).and_then(|()| self.make_sandbox(spec));
         if made.is_err() {
-            let _ = self.tear_down(&spec.pod.uid);
+            let _ = self.clear_sandbox(&spec.pod.uid);
         }
         made.map(|record| Observation::Sandbox(self.present_sandbox(&record))).map_err(fault)
+    }
+
+    /// What an earlier sandbox of the pod, or half of one, left behind. Volumes stay: they may have been set up before.
+    fn clear_sandbox(&self, uid: &str) -> io::Result<()> {
+        self.kill_containers_of(uid)?;
+        let run = self.paths.pod_run(uid);
+        for pin in mount::mounts_below(&run.join("ns"))? {
+            mount::unmount(&pin)?;
+        }
+        mount::unmount(&run.join("shm"))?;
+        self.detach_network(uid)
     }
 
     fn make_sandbox(&self, spec: &SandboxSpec) -> io::Result<SandboxRecord> {

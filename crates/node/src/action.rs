@@ -101,7 +101,8 @@ pub enum Observation {
     },
     /// The answer to an action about a container.
     Container(Container),
-    /// A container ended by itself or by our signal. Comes once per end and agent life, unasked.
+    /// A container ended by itself or by our signal. Comes once per end and agent life, unasked; it may overtake the answer
+    /// that says `Running`, so an end is final: an attempt never runs again.
     Exited(Container),
     ContainerRemoved {
         container: ContainerRef,

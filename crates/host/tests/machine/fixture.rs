@@ -172,6 +172,7 @@ pub fn open(dir: &Path, cluster: &str) -> (Host, Receiver<Observation>) {
         cluster_id: cluster.to_string(),
         node: "node".into(),
         network: None,
+        insecure_registries: vec![],
         images: None,
     };
     let host = Host::open(config, move |observation| drop(sender.send(observation))).unwrap();
