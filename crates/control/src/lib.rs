@@ -15,6 +15,7 @@ mod endpoints;
 mod endpointslice;
 pub mod facts;
 mod garbage;
+mod namespace;
 mod queue;
 mod recorder;
 mod replicaset;
@@ -30,6 +31,8 @@ pub use plane::{Batch, Plane, Released, RequestId};
 
 /// Every controller. Their order is the order within a round.
 pub const ALL: &[Controller] = &[
+    // Pods need their namespace's account, so this one comes first.
+    namespace::CONTROLLER,
     statefulset::CONTROLLER,
     deployment::CONTROLLER,
     replicaset::CONTROLLER,
@@ -37,4 +40,7 @@ pub const ALL: &[Controller] = &[
     scheduler::CONTROLLER,
     endpointslice::CONTROLLER,
     endpoints::CONTROLLER,
+    garbage::CONTROLLER,
+    garbage::pods::CONTROLLER,
+    garbage::expiry::CONTROLLER,
 ];

@@ -161,7 +161,8 @@ impl EventType {
     }
 }
 
-/// An Event to record about an object. In a failure note the text `{error}` is replaced by the refusal's message.
+/// An Event to record about an object. In a failure note the text `{error}` is replaced by the refusal's message, in a success note
+/// `{name}` by the name of the object made.
 #[derive(Clone, Debug)]
 pub struct Note {
     pub about: Key,

@@ -30,6 +30,8 @@ use crate::recorder::{Recorder, Write};
 /// How many keys one step looks at, and how many revisions its controllers may write, before it hands over what it has.
 pub const RECONCILES_PER_STEP_MAX: usize = 4096;
 pub const WRITES_PER_STEP_MAX: u64 = 512;
+/// How often one step looks at one key.
+pub const RECONCILES_PER_KEY_MAX: u32 = 256;
 
 /// Names a request of a batch to whoever waits for its reply.
 pub type RequestId = u64;
@@ -168,11 +170,19 @@ impl Plane {
         self.queue.wake_due(self.now);
         self.dispatch();
         let first = self.store.snapshot().revision();
+        let mut looks = BTreeMap::new();
         for _ in 0..RECONCILES_PER_STEP_MAX {
             if self.store.snapshot().revision() - first >= WRITES_PER_STEP_MAX {
                 return;
             }
             let Some(item) = self.queue.pop() else { return };
+            let looks = looks.entry(item.clone()).or_insert(0u32);
+            *looks += 1;
+            if *looks > RECONCILES_PER_KEY_MAX {
+                // Two controllers that undo each other's work must not keep the plane from everybody else.
+                self.queue.failed(item, self.now);
+                continue;
+            }
             let plan = (self.controllers[item.0].reconcile)(&self.view(), &item.1);
             self.perform(item, plan);
             self.dispatch();
@@ -213,7 +223,11 @@ impl Plane {
         for action in plan.actions {
             let (on_success, on_failure) = notes(&action);
             match self.apply(item.0, action) {
-                Ok(()) => on_success.iter().for_each(|note| self.record(item.0, note)),
+                Ok(()) => {
+                    if let Some(note) = on_success {
+                        self.record_success(item.0, note);
+                    }
+                }
                 Err(status) => {
                     // In a namespace that goes away nothing can be made, and nobody needs to be told.
                     if !is_namespace_terminating(&status) {
@@ -235,6 +249,16 @@ impl Plane {
         } else {
             self.queue.succeeded(&item);
         }
+    }
+
+    /// In the note, `{name}` is the object that was written last: what a generated name became.
+    fn record_success(&mut self, controller: usize, mut note: Note) {
+        if note.message.contains("{name}")
+            && let Some(event) = self.store.last_event()
+        {
+            note.message = note.message.replace("{name}", &event.key().name);
+        }
+        self.record(controller, &note);
     }
 
     fn record_refusal(&mut self, item: &Item, on_failure: Option<Note>, status: &Status) {
@@ -386,3 +410,6 @@ pub struct Released {
     pub replies: Vec<(RequestId, Reply)>,
     pub head: Head,
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ const BACKOFF_MAX_MS: i64 = 1_000_000;
 /// A controller's place in `ALL` and a key of it.
 pub type Item = (usize, Key);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Queue {
     round: BTreeSet<Item>,
     next_round: BTreeSet<Item>,

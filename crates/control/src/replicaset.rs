@@ -99,7 +99,7 @@ fn scale(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], plan: &mut Pla
             plan.actions.push(Action::Create {
                 kind: POD,
                 value: pod.clone(),
-                on_success: None,
+                on_success: Some(Note::normal(&set.key, "SuccessfulCreate", "Created pod: {name}")),
                 on_failure: Some(Note::warning(&set.key, "FailedCreate", "Error creating: {error}")),
             });
         }

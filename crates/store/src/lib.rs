@@ -102,6 +102,11 @@ impl Store {
         std::mem::take(&mut self.dirty).into_iter().collect()
     }
 
+    /// The last write since `take_events`.
+    pub fn last_event(&self) -> Option<&Arc<Event>> {
+        self.fresh.last()
+    }
+
     /// Takes the events since the last call: what wakes controllers.
     pub fn take_events(&mut self) -> Vec<Arc<Event>> {
         std::mem::take(&mut self.fresh)

@@ -58,6 +58,10 @@ fn needs_current(set: &Set, ordinal: i64) -> bool {
 
 /// Finds or makes the revisions of a set. None when the plan must be applied before anything else can be decided.
 pub fn revisions(set: &Set, plan: &mut Plan) -> Option<Revisions> {
+    if set.object.meta.is_deleting() {
+        // Only status is written any more (B-27), and what the collector lets go of must stay let go of.
+        return Some(recorded(set));
+    }
     if adopt(set, plan) {
         return None;
     }
@@ -92,10 +96,19 @@ pub fn revisions(set: &Set, plan: &mut Plan) -> Option<Revisions> {
     })
 }
 
-fn adopt(set: &Set, plan: &mut Plan) -> bool {
-    if set.object.meta.is_deleting() {
-        return false;
+/// The revisions as status has them.
+fn recorded(set: &Set) -> Revisions {
+    let status = set.typed.status.clone().unwrap_or_default();
+    Revisions {
+        current: status.current_revision.unwrap_or_default(),
+        update: status.update_revision.unwrap_or_default(),
+        collision_count: status.collision_count.unwrap_or(0),
+        current_template: None,
+        update_template: Value::Null,
     }
+}
+
+fn adopt(set: &Set, plan: &mut Plan) -> bool {
     let before = plan.actions.len();
     for revision in facts::select(&set.view, CONTROLLER_REVISION, set.namespace(), &set.selector) {
         if revision.meta.controller().is_none() && !revision.meta.is_deleting() {
@@ -223,6 +236,9 @@ impl Fnv32 {
 /// CR-05: forgets the oldest revisions that nothing names, down to the limit. A negative limit keeps all (S-10).
 pub fn trim(set: &Set, members: &[Member], revisions: &Revisions, plan: &mut Plan) {
     let limit = set.spec().and_then(|s| s.revision_history_limit).unwrap_or(10);
+    if set.object.meta.is_deleting() {
+        return;
+    }
     let Ok(limit) = usize::try_from(limit) else { return };
     let all = sorted(set);
     if all.len() <= limit {
