@@ -186,7 +186,7 @@ impl Object {
     }
 
     fn assemble(key: Key, meta: Meta, json: Bytes, value: &Value, spec: &Fields) -> Object {
-        let fields: Vec<_> = spec.selectable.iter().map(|path| (*path, field_text(value, path))).collect();
+        let fields: Vec<_> = spec.selectable.iter().map(|path| (*path, selectable_text(value, path))).collect();
         let mut terms: Vec<Arc<str>> = Vec::new();
         for (path, text) in &fields {
             if spec.indexed.contains(path) && !text.is_empty() {
@@ -244,6 +244,21 @@ impl fmt::Debug for Object {
     }
 }
 
+/// What a field selector compares: the text of the path, but for the few that Kubernetes reads otherwise.
+fn selectable_text(value: &Value, path: &str) -> String {
+    let text = match path {
+        // The component of an event, new style or old.
+        "source" => field_text(value, "source.component"),
+        _ => field_text(value, path),
+    };
+    match path {
+        // Flags are left out of the object when they are false.
+        "spec.hostNetwork" | "spec.unschedulable" if text.is_empty() => "false".to_owned(),
+        "source" if text.is_empty() => field_text(value, "reportingComponent"),
+        _ => text,
+    }
+}
+
 /// The text of a dotted path in a value: scalars as they print, everything else empty.
 pub fn field_text(value: &Value, path: &str) -> String {
     let mut at = value;
@@ -279,6 +294,16 @@ mod tests {
         assert_eq!(read.terms.iter().map(|t| &**t).collect::<Vec<_>>(), ["spec.nodeName=n1", "label:app=web"]);
         assert_eq!(read.field("status.phase"), Some(""));
         assert_eq!(read.field("spec.other"), None);
+    }
+
+    #[test]
+    fn flags_and_sources_are_selected_as_kubernetes_does() {
+        let fields = Fields { selectable: &["spec.unschedulable", "source"], indexed: &[], labels_indexed: false };
+        let object = |value: Value| Object::of_value(Key::new("x", "", "a"), &value, &fields).unwrap();
+        let plain = object(json!({"metadata": {}, "reportingComponent": "agent"}));
+        assert_eq!((plain.field("spec.unschedulable"), plain.field("source")), (Some("false"), Some("agent")));
+        let cordoned = object(json!({"metadata": {}, "spec": {"unschedulable": true}, "source": {"component": "k"}}));
+        assert_eq!((cordoned.field("spec.unschedulable"), cordoned.field("source")), (Some("true"), Some("k")));
     }
 
     #[test]
