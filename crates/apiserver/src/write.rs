@@ -34,6 +34,10 @@ fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> R
         }
         Verbs::ReadOnly => return Err(Status::method_not_allowed()),
     }
+    let is_one = matches!(request.verb, Verb::Update | Verb::Patch(_) | Verb::Delete);
+    if is_one && resource.name.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
     let written = match (request.verb, resource.subresource.as_str()) {
         (Verb::Create, "") if resource.name.is_empty() => create(ctx, request, &kind, warnings)?,
         (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind),
@@ -74,8 +78,10 @@ fn named_body(request: &Request, kind: &Kind, resource: &Resource) -> Result<Val
         };
         return Err(Status::bad_request(why));
     }
-    if !namespace.is_empty() {
-        body["metadata"]["namespace"] = json!(namespace);
+    match body["metadata"].as_object_mut() {
+        Some(meta) if namespace.is_empty() => drop(meta.shift_remove("namespace")),
+        Some(meta) => drop(meta.insert("namespace".into(), json!(namespace))),
+        None => {}
     }
     Ok(body)
 }
@@ -101,6 +107,9 @@ fn judge(request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<(
 
 fn create(ctx: &mut Context, request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<Written, Status> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+    if kind.namespaced && resource.namespace.is_empty() {
+        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+    }
     let body = named_body(request, kind, resource)?;
     if body["metadata"]["resourceVersion"].as_str().is_some_and(|text| !text.is_empty() && text != "0") {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
