@@ -43,6 +43,7 @@ pub(crate) struct NodeDuty {
     lease_failures: u32,
     /// When the lease that the server has was renewed, by our clock.
     renewed_at: Option<Timestamp>,
+    is_lost: bool,
     has_started: bool,
 }
 
@@ -50,7 +51,7 @@ impl NodeDuty {
     pub fn wake_at(&self, config: &NodeConfig) -> Option<Timestamp> {
         let lease = self.lease_at.filter(|_| !self.is_lease_under_way);
         let node = self.node_retry_at.or(self.status_at).filter(|_| !self.is_node_under_way);
-        let fence = config.fence_after.and_then(|after| Some(self.renewed_at? + after));
+        let fence = config.fence_after.filter(|_| !self.is_lost).and_then(|after| Some(self.renewed_at? + after));
         [lease, node, fence].into_iter().flatten().min()
     }
 
@@ -174,6 +175,7 @@ impl NodeAgent {
     fn fence(&mut self, now: Timestamp) {
         let Some(after) = self.config.fence_after else { return };
         let is_lost = self.node.renewed_at.is_some_and(|at| now >= at + after);
+        self.node.is_lost = is_lost;
         for (uid, state) in &mut self.pods {
             let owner = state.object.as_ref().and_then(|o| o.meta.controller());
             let is_fenced = is_lost && owner.is_some_and(|o| o.kind == "StatefulSet");

@@ -241,7 +241,7 @@ impl NodeAgent {
             Action::FindImage { image } | Action::PullImage { image, .. } => self.image_failed(now, &image, &failure),
             Action::RemoveImage { .. } => {}
             Action::EnsureSandbox(spec) => {
-                let text = format!("Failed to create pod sandbox: {}", failure.message);
+                let text = failure.message.clone();
                 self.with_pod(&spec.pod.uid, |state| {
                     state.busy.remove(&Busy::Sandbox);
                     state.sandbox_retry = Some(Retry::of_machine(state.sandbox_retry.as_ref(), failure, now));
@@ -260,7 +260,7 @@ impl NodeAgent {
             Action::StopSandbox { pod } if failure.reason == Reason::NotFound => self.with_pod(&pod, stopped),
             Action::RemovePod { pod } if failure.reason == Reason::NotFound => self.pod_removed(&pod),
             Action::StopSandbox { pod } | Action::RemovePod { pod } => {
-                let text = format!("error killing pod: {}", failure.message);
+                let text = failure.message.clone();
                 self.with_pod(&pod, |state| {
                     state.busy.remove(&Busy::StopSandbox);
                     state.busy.remove(&Busy::RemovePod);

@@ -219,6 +219,13 @@ impl<'a> Running<'a> {
             plan.wake(at);
         }
         if !pod.is_sandbox_ready() {
+            // Its namespaces are gone under it: what still runs belongs to nothing.
+            if pod.is_any_running() {
+                if !pod.busy.contains(&Busy::StopSandbox) && !self.waits(pod.cleanup_retry.as_ref(), plan) {
+                    plan.actions.push(Action::StopSandbox { pod: pod.pod.uid.clone() });
+                }
+                return false;
+            }
             if wanted.is_some() && !self.waits(pod.sandbox_retry.as_ref(), plan) && !pod.busy.contains(&Busy::Sandbox) {
                 self.ensure_sandbox(plan);
             }

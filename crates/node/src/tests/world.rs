@@ -37,6 +37,8 @@ pub struct World {
     pub held: Vec<String>,
     pub on_hold: Vec<Action>,
     pub shows: Shows,
+    /// Requests fail.
+    pub is_api_down: bool,
     start: Timestamp,
 }
 
@@ -91,6 +93,7 @@ impl World {
             held: Vec::new(),
             on_hold: Vec::new(),
             shows: Shows::Actions,
+            is_api_down: false,
             start,
         };
         world.boot();
@@ -248,6 +251,9 @@ impl World {
     }
 
     fn serve(&mut self, request: &Request) -> Result<Bytes, Status> {
+        if self.is_api_down {
+            return Err(Status::new(503, "ServiceUnavailable", "down"));
+        }
         let resource = request.resource().unwrap().clone();
         let answer = match (request.verb, resource.plural.as_str(), resource.subresource.as_str()) {
             (Verb::Patch(PatchType::Strategic), "pods", "status") => self.patch_status(&resource, &request.body)?,
