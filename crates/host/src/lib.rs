@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod container;
+pub mod dns_server;
 mod exec;
 #[cfg(test)]
 mod fixture;

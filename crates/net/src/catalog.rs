@@ -58,11 +58,12 @@ pub struct Endpoint<'a> {
 }
 
 impl Catalog {
-    /// Whether the catalog is at this revision already.
+    /// Whether the catalog has seen this revision already.
     pub fn is_at(&self, revision: Revision) -> bool {
-        self.seen == Some(revision)
+        self.seen.is_some_and(|seen| seen >= revision)
     }
 
+    /// Heads may come late: one that is older than what was seen changes nothing.
     pub fn follow(&mut self, head: &Head) -> Changes {
         let revision = head.snapshot.revision();
         if self.is_at(revision) {

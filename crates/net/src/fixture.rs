@@ -1,4 +1,4 @@
-//! A cluster in a few lines of text, for this crate's tests: each call is one write to a store.
+//! A cluster in a few lines of text, for tests (feature `fixture`): each call is one write to a store.
 
 use std::collections::BTreeMap;
 

@@ -11,5 +11,5 @@ pub mod proxy;
 
 pub use cidr::Cidr;
 
-#[cfg(test)]
-mod fixture;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;

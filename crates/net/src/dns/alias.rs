@@ -6,7 +6,7 @@
 //! Source: row D-15; RFC 1034 section 3.6.2.
 
 use super::name::{NAME_BYTES_MAX, Name};
-use super::wire::{self, HEADER_BYTES, Owner, Query, Records, Reply, Transport, kind};
+use super::wire::{self, Code, HEADER_BYTES, Owner, Query, Records, Reply, Transport, kind};
 
 /// An answer that wants upstream's records.
 #[derive(Debug)]
@@ -36,6 +36,9 @@ impl Alias {
     pub fn finish(&self, query: &[u8], upstream: Option<&[u8]>, transport: Transport, out: &mut Vec<u8>) {
         let Ok(query) = Query::parse(query) else { return out.clear() };
         let mut reply = Reply::new(&query, transport, out);
+        if upstream.and_then(|answer| answer.get(3)).is_some_and(|flags| flags & 15 == Code::NxDomain as u8) {
+            reply.code(Code::NxDomain);
+        }
         let mut all = read_answers(&self.so_far).unwrap_or_default();
         all.extend(upstream.and_then(read_answers).unwrap_or_default());
         for (owner, records) in &all {

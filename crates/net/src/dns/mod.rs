@@ -14,8 +14,6 @@ mod service;
 mod wire;
 mod zone;
 
-use stead_store::Head;
-
 pub use alias::Alias;
 pub use name::Name;
 pub use wire::{Code, Transport};
@@ -116,11 +114,6 @@ impl Zone {
         };
         reply.authority(owner, self.soa());
     }
-
-    /// Whether the zone is what this head says.
-    pub fn is_current(&self, head: &Head) -> bool {
-        self.is_at(head.snapshot.revision())
-    }
 }
 
 /// Writes what the node has of this type, if anything.
@@ -145,6 +138,17 @@ fn finish(mut reply: Reply, code: Code) {
     reply.not_authoritative();
     reply.code(code);
     reply.finish();
+}
+
+/// Whether a message answers exactly this query: its id, and its question letter for letter or in another case.
+pub fn is_answer_to(query: &[u8], message: &[u8]) -> bool {
+    let Ok(asked) = Query::parse(query) else { return false };
+    let question = asked.question();
+    let is_answer = message.get(2).is_some_and(|flags| flags & 0x80 != 0);
+    let same_id = message.get(..2) == Some(&query[..2]);
+    let at = wire::HEADER_BYTES..question.len();
+    let same_question = message.get(at.clone()).is_some_and(|other| other.eq_ignore_ascii_case(&question[at]));
+    is_answer && same_id && same_question
 }
 
 /// The answer when upstream gives none.

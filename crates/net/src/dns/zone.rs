@@ -107,6 +107,9 @@ impl Zone {
 
     /// Brings the zone up to this head.
     pub fn follow(&mut self, head: &Head) {
+        if self.is_at(head.snapshot.revision()) {
+            return;
+        }
         let changes = self.catalog.follow(head);
         for namespace in changes.namespaces {
             self.set_namespace(&namespace);
@@ -119,6 +122,7 @@ impl Zone {
         self.set_serial(head.snapshot.revision());
     }
 
+    /// Whether this revision is known here already.
     pub fn is_at(&self, revision: Revision) -> bool {
         self.catalog.is_at(revision)
     }
