@@ -7,7 +7,6 @@ mod rbac;
 mod service;
 mod volume;
 
-use serde_json::json;
 use stead_api::{Request, Status};
 
 use crate::Context;
@@ -20,44 +19,17 @@ type Rule = fn(&mut Context, &Request, &mut Draft) -> Result<(), Status>;
 
 /// Which rules see which kind, in this order.
 const RULES: &[(&str, &[Rule])] = &[
-    ("namespaces", &[namespace]),
-    ("pods", &[pod::service_account, pod::priority, pod::tolerations, pod::quality]),
-    ("persistentvolumeclaims", &[volume::default_class, volume::protect_claim, volume::resize]),
-    ("persistentvolumes", &[volume::protect_volume]),
-    ("services", &[service::keep_addresses, service::allocate]),
+    ("pods", &[pod::service_account, pod::priority, pod::tolerations]),
+    ("persistentvolumeclaims", &[volume::default_class, volume::resize]),
+    ("services", &[service::allocate]),
     (custom::DEFINITIONS, &[definition::establish]),
     ("roles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
     ("clusterroles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
-    ("rolebindings.rbac.authorization.k8s.io", &[rbac::role_ref_stays, rbac::no_borrowed_rights]),
-    ("clusterrolebindings.rbac.authorization.k8s.io", &[rbac::role_ref_stays, rbac::no_borrowed_rights]),
+    ("rolebindings.rbac.authorization.k8s.io", &[rbac::no_borrowed_rights]),
+    ("clusterrolebindings.rbac.authorization.k8s.io", &[rbac::no_borrowed_rights]),
 ];
 
 pub(crate) fn admit(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
     let rules = RULES.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, rules)| *rules);
     rules.unwrap_or_default().iter().try_for_each(|rule| rule(ctx, request, draft))
-}
-
-/// Every namespace carries its name as a label and waits for its content when deleted.
-fn namespace(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
-    draft.new["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(&*draft.key.name);
-    if draft.is_creation() {
-        draft.new["spec"]["finalizers"] = json!(["kubernetes"]);
-        draft.new["status"]["phase"] = json!("Active");
-    } else {
-        draft.new["spec"]["finalizers"] = draft.old_value["spec"]["finalizers"].clone();
-        if draft.new["spec"]["finalizers"].is_null() {
-            draft.new["spec"] = json!({});
-        }
-    }
-    Ok(())
-}
-
-/// Adds a finalizer that is not there yet.
-fn add_finalizer(draft: &mut Draft, name: &str) {
-    let list = &mut draft.new["metadata"]["finalizers"];
-    match list.as_array_mut() {
-        Some(list) if list.iter().any(|one| one == name) => {}
-        Some(list) => list.push(json!(name)),
-        None => *list = json!([name]),
-    }
 }

@@ -159,6 +159,14 @@ fn needs_node_port(spec: &Value) -> bool {
     }
 }
 
+fn ports_of(spec: &Value) -> impl Iterator<Item = &Value> {
+    spec.get("ports").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn number(port: &Value, name: &str) -> i64 {
+    port.get(name).and_then(Value::as_i64).unwrap_or(0)
+}
+
 /// A changed type takes away what it does not have, when the client has only left it as it was.
 fn drop_what_the_type_lost(spec: &mut Value, old: &Value) {
     if needs_address(old) && !needs_address(spec) && field(spec, "clusterIP") == field(old, "clusterIP") {
@@ -167,8 +175,11 @@ fn drop_what_the_type_lost(spec: &mut Value, old: &Value) {
         }
     }
     if needs_node_port(old) && !needs_node_port(spec) {
+        let had: Vec<i64> = ports_of(old).map(|port| number(port, "nodePort")).collect();
         for port in each(spec, "ports") {
-            put(port, "nodePort", None);
+            if had.contains(&number(port, "nodePort")) {
+                put(port, "nodePort", None);
+            }
         }
     }
     let is_external = |spec: &Value| matches!(field(spec, "type"), "NodePort" | "LoadBalancer");
@@ -201,10 +212,9 @@ fn carry_over(spec: &mut Value, old: &Value) {
         }
     }
     if needs_node_port(old) && needs_node_port(spec) {
-        let number = |port: &Value, name: &str| port.get(name).and_then(Value::as_i64).unwrap_or(0);
         let taken: Vec<i64> = each(spec, "ports").map(|port| number(port, "nodePort")).filter(|p| *p != 0).collect();
         for port in each(spec, "ports") {
-            let twin = old.get("ports").and_then(Value::as_array).into_iter().flatten().find(|before| {
+            let twin = ports_of(old).find(|before| {
                 number(before, "port") == number(port, "port") && field(before, "protocol") == field(port, "protocol")
             });
             let kept = twin.map_or(0, |before| number(before, "nodePort"));

@@ -1,8 +1,8 @@
-//! Pods: service account and its token, priority, tolerations, quality of service.
+//! Pods: service account and its token, priority, tolerations.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::{Value, json};
-use stead_api::{Quantity, Request, Status};
+use stead_api::{Request, Status};
 
 use crate::Context;
 use crate::draft::Draft;
@@ -143,57 +143,4 @@ pub(super) fn tolerations(_: &mut Context, _: &Request, draft: &mut Draft) -> Re
         }
     }
     Ok(())
-}
-
-/// Sets `status.qosClass`.
-pub(super) fn quality(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
-    if draft.is_creation() {
-        let class = quality_of(&draft.new["spec"]);
-        draft.new["status"]["qosClass"] = json!(class);
-        if draft.new["status"]["phase"].is_null() {
-            draft.new["status"]["phase"] = json!("Pending");
-        }
-    }
-    Ok(())
-}
-
-/// Guaranteed: every container limits cpu and memory and asks for as much. BestEffort: none asks for anything.
-fn quality_of(spec: &Value) -> &'static str {
-    let containers =
-        ["containers", "initContainers"].iter().flat_map(|list| spec[*list].as_array().into_iter().flatten());
-    let amount = |value: &Value| -> Option<Quantity> {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        text.parse().ok().filter(|amount| *amount != Quantity::ZERO)
-    };
-    let (mut asks, mut is_guaranteed) = (false, true);
-    for container in containers {
-        for resource in ["cpu", "memory"] {
-            let limit = amount(&container["resources"]["limits"][resource]);
-            let request = amount(&container["resources"]["requests"][resource]);
-            asks |= limit.is_some() || request.is_some();
-            is_guaranteed &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
-        }
-    }
-    match (asks, is_guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quality_follows_requests_and_limits() {
-        let of = |resources: Value| quality_of(&json!({"containers": [{"resources": resources}]}));
-        assert_eq!(of(json!({})), "BestEffort");
-        assert_eq!(of(json!({"requests": {"cpu": "1"}})), "Burstable");
-        assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
-        assert_eq!(
-            of(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "512Mi"}})),
-            "Burstable"
-        );
-    }
 }

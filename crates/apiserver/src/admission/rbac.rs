@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use serde::Deserialize;
-use stead_api::{Errors, FieldPath, Request, Status, User};
+use stead_api::{Request, Status, User};
 use stead_store::Snapshot;
 
 use crate::Context;
@@ -17,16 +17,6 @@ pub(super) fn no_escalation(ctx: &mut Context, request: &Request, draft: &mut Dr
     }
     let namespace = draft.key.namespace.to_string();
     refuse_missing(ctx.store.snapshot(), &request.user, &namespace, &rules, draft)
-}
-
-/// `roleRef` never changes.
-pub(super) fn role_ref_stays(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
-    if draft.is_creation() || draft.new["roleRef"] == draft.old_value["roleRef"] {
-        return Ok(());
-    }
-    let mut errors = Errors::default();
-    errors.invalid(&FieldPath::new("roleRef"), draft.new["roleRef"].clone(), "cannot change roleRef");
-    Err(draft.invalid(errors))
 }
 
 /// Binding a role needs its rules, or the verb `bind` on it.

@@ -31,66 +31,6 @@ fn has_node_ports(spec: &Value) -> bool {
     }
 }
 
-/// An update that leaves allocated values out keeps them.
-pub(super) fn keep_addresses(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
-    if draft.is_creation() {
-        return Ok(());
-    }
-    let old = draft.old_value["spec"].clone();
-    let spec = &mut draft.new["spec"];
-    if !has_address(spec) {
-        if has_address(&old) && spec["clusterIP"] == old["clusterIP"] {
-            drop_fields(spec, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
-        }
-        return Ok(());
-    }
-    if has_address(&old) {
-        if text(spec, "clusterIP").is_empty() {
-            spec["clusterIP"] = old["clusterIP"].clone();
-        }
-        if spec["clusterIPs"].is_null() && spec["clusterIP"] == old["clusterIP"] {
-            spec["clusterIPs"] = old["clusterIPs"].clone();
-        }
-    }
-    if has_node_ports(spec) && has_node_ports(&old) {
-        keep_node_ports(spec, &old);
-    }
-    if has_node_ports(&old) && !has_node_ports(spec) {
-        release_node_ports(spec, &old);
-    }
-    Ok(())
-}
-
-fn drop_fields(spec: &mut Value, fields: &[&str]) {
-    if let Some(spec) = spec.as_object_mut() {
-        fields.iter().for_each(|field| drop(spec.shift_remove(*field)));
-    }
-}
-
-fn keep_node_ports(spec: &mut Value, old: &Value) {
-    let same = |a: &Value, b: &Value| a["port"] == b["port"] && a["protocol"] == b["protocol"];
-    let given: BTreeSet<i64> = ports(spec).filter_map(|port| port["nodePort"].as_i64()).filter(|n| *n != 0).collect();
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
-        if port["nodePort"].as_i64().unwrap_or(0) != 0 {
-            continue;
-        }
-        let before = ports(old).find(|one| same(one, port)).and_then(|one| one["nodePort"].as_i64());
-        if let Some(number) = before.filter(|number| !given.contains(number)) {
-            port["nodePort"] = json!(number);
-        }
-    }
-}
-
-/// A Service that no longer has node ports loses the ones it had, unless the client insists on others.
-fn release_node_ports(spec: &mut Value, old: &Value) {
-    let had: BTreeSet<i64> = ports(old).filter_map(|port| port["nodePort"].as_i64()).collect();
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
-        if port["nodePort"].as_i64().is_some_and(|number| had.contains(&number)) {
-            drop_fields(port, &["nodePort"]);
-        }
-    }
-}
-
 fn ports(spec: &Value) -> impl Iterator<Item = &Value> {
     spec["ports"].as_array().into_iter().flatten()
 }

@@ -1,11 +1,10 @@
-//! Claims and volumes: default class, protection, resizing (V-03, V-13, V-16).
+//! Claims and volumes: default class, resizing (V-03, V-16).
 
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
 use stead_api::{Quantity, Request, Status};
 use stead_store::Snapshot;
 
-use super::add_finalizer;
 use crate::Context;
 use crate::draft::Draft;
 
@@ -31,20 +30,6 @@ pub(super) fn default_class(ctx: &mut Context, _: &Request, draft: &mut Draft) -
     }
     if let Some(name) = default_storage_class(ctx.store.snapshot()) {
         draft.new["spec"]["storageClassName"] = json!(name);
-    }
-    Ok(())
-}
-
-pub(super) fn protect_claim(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
-    if draft.is_creation() {
-        add_finalizer(draft, "kubernetes.io/pvc-protection");
-    }
-    Ok(())
-}
-
-pub(super) fn protect_volume(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
-    if draft.is_creation() {
-        add_finalizer(draft, "kubernetes.io/pv-protection");
     }
     Ok(())
 }
