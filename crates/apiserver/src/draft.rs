@@ -229,7 +229,9 @@ impl Draft {
             if self.kind.has_generation {
                 meta.insert("generation".into(), json!(1));
             }
-            if has_status && let Some(new) = self.new.as_object_mut() {
+            // A node tells its status when it registers itself.
+            let keeps_status = !has_status || self.key.kind == "nodes";
+            if !keeps_status && let Some(new) = self.new.as_object_mut() {
                 new.shift_remove("status");
             }
             return;

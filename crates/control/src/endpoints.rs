@@ -93,7 +93,7 @@ fn subsets(view: &View, service: &Object, spec: &ServiceSpec) -> Vec<Value> {
                 Some(value)
             })
             .collect();
-        if ports.is_empty() && !spec.ports.iter().flatten().next().is_none() {
+        if ports.is_empty() && spec.ports.iter().flatten().next().is_some() {
             continue;
         }
         let subset = groups.entry(json!(ports).to_string()).or_default();
