@@ -10,12 +10,16 @@ pub mod names;
 pub mod plan;
 pub mod plane;
 
+mod clusterrole;
+mod definition;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 pub mod facts;
 mod garbage;
 mod namespace;
+mod node;
 mod queue;
 mod recorder;
 mod replicaset;
@@ -40,6 +44,11 @@ pub const ALL: &[Controller] = &[
     scheduler::CONTROLLER,
     endpointslice::CONTROLLER,
     endpoints::CONTROLLER,
+    node::CONTROLLER,
+    node::eviction::CONTROLLER,
+    disruption::CONTROLLER,
+    clusterrole::CONTROLLER,
+    definition::CONTROLLER,
     garbage::CONTROLLER,
     garbage::pods::CONTROLLER,
     garbage::expiry::CONTROLLER,

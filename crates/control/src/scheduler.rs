@@ -15,7 +15,7 @@ mod score;
 mod volumes;
 
 pub(crate) use affinity::node_selector_matches;
-pub(crate) use filter::is_ready;
+pub(crate) use filter::{is_ready, tolerates};
 pub(crate) use volumes::{SELECTED_NODE, claim_names, reaches};
 
 use std::collections::BTreeMap;

@@ -50,7 +50,7 @@ fn mount_token(spec: &mut Value, suffix: impl FnOnce() -> String) {
     let name = present.unwrap_or_else(|| json!(format!("kube-api-access-{}", suffix())));
     let mut is_used = false;
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let mounts = &mut container["volumeMounts"];
             if !mounts.is_array() {
                 *mounts = json!([]);
