@@ -10,7 +10,7 @@ use stead_api::request::{Resource, Verb};
 use stead_api::{Key, Object, Request, Revision, Status};
 use stead_store::Snapshot;
 
-use crate::action::{Action, ContainerRef, Image, Observation, PodRef, PodUid, World};
+use crate::action::{Action, ContainerRef, Image, Machine, Observation, PodRef, PodUid, World};
 use crate::config::NodeConfig;
 use crate::event::{Note, Recorder, Subject};
 use crate::node::NodeDuty;
@@ -33,6 +33,8 @@ pub enum Input {
     Observed(Observation),
     /// The answer to a request: the body, or the refusal.
     Reply(RequestId, Result<Bytes, Status>),
+    /// The machine's facts were read again: room on its disk, for one.
+    Machine(Machine),
     /// `wake_at` has come.
     Wake,
 }
@@ -63,6 +65,8 @@ pub(crate) struct ImageOp {
     pub is_pull: bool,
     pub since: Timestamp,
     pub waiters: Vec<(PodUid, String)>,
+    /// Pods that want the other operation on the image next.
+    pub others: BTreeSet<PodUid>,
 }
 
 /// What is known of the API server's side of a pod.
@@ -147,6 +151,10 @@ impl NodeAgent {
             Input::World(world) => self.world(now, world),
             Input::Observed(observation) => self.observed(now, observation),
             Input::Reply(id, result) => self.replied(now, id, result),
+            Input::Machine(machine) => {
+                self.config.machine = machine;
+                self.node.look_again();
+            }
             Input::Wake => {}
         }
         if let (Some(snapshot), true) = (self.snapshot.clone(), self.is_world_known) {
@@ -242,11 +250,14 @@ impl NodeAgent {
         let uid = object.meta.uid.clone();
         self.by_key.insert(key.clone(), uid.clone());
         let pod = PodRef { uid: uid.clone(), namespace: key.namespace.to_string(), name: key.name.to_string() };
-        self.state_of(pod, now).set_object(Arc::clone(object), now);
-        for (kind, name) in volume::references(&object.view()) {
-            let key = Key::new(kind, &key.namespace, &name);
-            self.users.entry(key).or_default().insert(uid.clone());
+        let references = volume::references(&object.view());
+        let references: Vec<Key> = references.iter().map(|(k, name)| Key::new(k, &key.namespace, name)).collect();
+        for key in &references {
+            self.users.entry(key.clone()).or_default().insert(uid.clone());
         }
+        let state = self.state_of(pod, now);
+        state.references.extend(references);
+        state.set_object(Arc::clone(object), now);
         self.dirty.insert(uid);
     }
 
@@ -279,11 +290,18 @@ impl NodeAgent {
         let Some(state) = self.pods.remove(uid) else { return };
         self.api.remove(uid);
         self.set_wake(uid, None);
-        self.users.retain(|_, pods| {
-            pods.remove(uid);
-            !pods.is_empty()
-        });
-        self.tokens.retain(|key, _| key.pod_uid != uid);
+        for key in &state.references {
+            if let Some(pods) = self.users.get_mut(key) {
+                pods.remove(uid);
+                if pods.is_empty() {
+                    self.users.remove(key);
+                }
+            }
+        }
+        let tokens: Vec<TokenKey> = volume::tokens_of(&self.tokens, uid).map(|(key, _)| key.clone()).collect();
+        for key in tokens {
+            self.tokens.remove(&key);
+        }
         self.token_retry.retain(|key, _| key.pod_uid != uid);
         let name = (state.pod.namespace, state.pod.name);
         if let Some(all) = self.by_name.get_mut(&name) {

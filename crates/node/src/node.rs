@@ -55,6 +55,11 @@ impl NodeDuty {
         [lease, node, fence].into_iter().flatten().min()
     }
 
+    /// What the node says of itself may have changed.
+    pub fn look_again(&mut self) {
+        self.checked = None;
+    }
+
     pub fn replied(&mut self, now: Timestamp, what: &Pending, failure: Option<&Status>) {
         match (what, failure) {
             (Pending::Lease { renewed_at }, None) => {

@@ -168,6 +168,7 @@ impl NodeAgent {
     /// An image was looked for or pulled.
     fn image_answered(&mut self, now: Timestamp, name: &str, found: Option<Arc<Image>>) {
         let Some(op) = self.images.remove(name) else { return };
+        self.dirty.extend(op.others);
         if let Some(image) = &found {
             self.image_ids.insert(image.id.clone(), image_id(image));
         }
@@ -198,24 +199,11 @@ impl NodeAgent {
                 self.tell(&uid, &note.of(&container), now);
             }
         }
-        self.wake_image_waiters(name);
-    }
-
-    /// Pods that wanted another operation on the image than the one that just ended.
-    fn wake_image_waiters(&mut self, name: &str) {
-        let waits = |state: &PodState| {
-            let spec = state.spec.as_ref().and_then(|p| p.spec.as_ref());
-            spec.is_some_and(|s| {
-                let mut all = s.containers.iter().chain(s.init_containers.iter().flatten());
-                all.any(|c| c.image.as_deref() == Some(name))
-            })
-        };
-        let uids: Vec<String> = self.pods.iter().filter(|(_, s)| waits(s)).map(|(uid, _)| uid.clone()).collect();
-        self.dirty.extend(uids);
     }
 
     fn image_failed(&mut self, now: Timestamp, name: &str, failure: &Failure) {
         let Some(op) = self.images.remove(name) else { return };
+        self.dirty.extend(op.others);
         for (uid, container) in op.waiters {
             let Some(state) = self.pods.get_mut(&uid) else { continue };
             self.dirty.insert(uid.clone());
@@ -232,7 +220,6 @@ impl NodeAgent {
                 self.tell(&uid, &Note::warning("Failed", "Error: ImagePullBackOff").of(&container), now);
             }
         }
-        self.wake_image_waiters(name);
     }
 
     /// An action could not be performed.

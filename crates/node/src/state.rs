@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod};
-use stead_api::Object;
+use stead_api::{Key, Object};
 
 use crate::action::{
     Container, ContainerRef, ContainerState, Exit, Failure, Image, PodRef, Sandbox, SandboxState, Volume,
@@ -188,6 +188,8 @@ pub struct PodState {
     pub mount_problem: Option<String>,
     /// `status.imageID` by the image's id, for the containers of this pod.
     pub image_ids: BTreeMap<String, String>,
+    /// The ConfigMaps, Secrets and claims whose changes wake it.
+    pub references: BTreeSet<Key>,
     /// The lease is lost and this pod may run once only: it is held down.
     pub is_fenced: bool,
 }
@@ -214,6 +216,7 @@ impl PodState {
             waiting: BTreeMap::new(),
             mount_problem: None,
             image_ids: BTreeMap::new(),
+            references: BTreeSet::new(),
             is_fenced: false,
         }
     }

@@ -19,7 +19,7 @@ use crate::state::{Busy, HookState, PodState, Stop};
 
 /// What a container gets between the stop signal and SIGKILL even when a hook has used up the grace period.
 const GRACE_MIN: SignedDuration = SignedDuration::from_secs(2);
-/// When neither the object nor its spec is known.
+/// When the spec does not say.
 const GRACE_DEFAULT_SECONDS: i64 = 30;
 
 /// Takes a pod down; its logs and records stay.
@@ -115,6 +115,10 @@ fn is_live(pod: &PodState, name: &str) -> bool {
 }
 
 fn grace(pod: &PodState) -> SignedDuration {
+    // The object went without waiting for us: somebody has forced it.
+    if pod.object.is_none() {
+        return GRACE_MIN;
+    }
     let deletion = pod.object.as_ref().filter(|o| o.meta.is_deleting());
     let deletion = deletion.and_then(|o| o.meta.deletion_grace_period_seconds);
     let spec = || pod.spec.as_ref()?.spec.as_ref()?.termination_grace_period_seconds;

@@ -3,6 +3,8 @@
 //! Guarantees: one status patch of a pod is under way at a time, and only when something changed; a deletion is confirmed after
 //! the last status, with grace 0 and the pod's uid.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
@@ -79,9 +81,12 @@ impl NodeAgent {
         match self.images.get_mut(&want.image) {
             Some(op) if op.is_pull == want.is_pull => op.waiters.push(waiter),
             // Another operation is under way: its end wakes this pod.
-            Some(_) => return,
+            Some(op) => {
+                op.others.insert(uid.to_owned());
+                return;
+            }
             None => {
-                let op = ImageOp { is_pull: want.is_pull, since: now, waiters: vec![waiter] };
+                let op = ImageOp { is_pull: want.is_pull, since: now, waiters: vec![waiter], others: BTreeSet::new() };
                 self.images.insert(want.image.clone(), op);
                 let image = want.image.clone();
                 self.outputs.push(Output::Act(if want.is_pull {

@@ -57,6 +57,19 @@ impl Token {
 
 pub type Tokens = BTreeMap<TokenKey, Token>;
 
+/// The tokens of one pod.
+pub fn tokens_of<'a>(tokens: &'a Tokens, pod_uid: &'a str) -> impl Iterator<Item = (&'a TokenKey, &'a Token)> {
+    let first = TokenKey {
+        pod_uid: pod_uid.to_owned(),
+        pod_name: String::new(),
+        namespace: String::new(),
+        service_account: String::new(),
+        audience: String::new(),
+        expiration_seconds: i64::MIN,
+    };
+    tokens.range(first..).take_while(move |(key, _)| key.pod_uid == pod_uid)
+}
+
 /// Why the volumes cannot be written yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unready {
@@ -103,7 +116,7 @@ pub fn resolve(
 /// When a token of the pod has to be asked for again.
 pub fn refresh_at(typed: &Pod, around: &Around) -> Option<Timestamp> {
     let uid = typed.metadata.uid.as_deref().unwrap_or_default();
-    around.tokens.iter().filter(|(key, _)| key.pod_uid == uid).map(|(_, token)| token.refresh_at()).min()
+    tokens_of(around.tokens, uid).map(|(_, token)| token.refresh_at()).min()
 }
 
 /// Whether mounts of this volume are read-only whatever the container says.

@@ -525,22 +525,22 @@ fn orphans_go_and_a_pod_waits_for_the_earlier_one_of_its_name() {
     check(
         &world,
         expect![[r#"
-        1.0s sandbox u1#0 hostname=web-0
-        1.0s find img:1
-        1.0s volumes u1 []
-        1.0s start u1/main#0
-        2.0s stop u1/main#0 grace=30
-        7.0s released
-        7.0s stop sandbox u1
-        7.0s remove pod u1
-        7.0s sandbox u2#0 hostname=web-0
-        7.0s find img:1
-        7.0s volumes u2 []
-        7.0s start u2/main#0
-        8.0s stop u2/main#0 grace=30
-        8.0s stop sandbox u2
-        8.0s remove pod u2
-    "#]],
+            1.0s sandbox u1#0 hostname=web-0
+            1.0s find img:1
+            1.0s volumes u1 []
+            1.0s start u1/main#0
+            2.0s stop u1/main#0 grace=2
+            7.0s released
+            7.0s stop sandbox u1
+            7.0s remove pod u1
+            7.0s sandbox u2#0 hostname=web-0
+            7.0s find img:1
+            7.0s volumes u2 []
+            7.0s start u2/main#0
+            8.0s stop u2/main#0 grace=2
+            8.0s stop sandbox u2
+            8.0s remove pod u2
+        "#]],
     );
     assert_eq!(world.machine.running().count(), 0);
 }
