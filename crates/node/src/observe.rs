@@ -55,6 +55,11 @@ impl NodeAgent {
             state.volumes = None;
             state.volumes_asked = None;
             state.is_torn_down = false;
+            // What ended with the earlier sandbox was not the containers' fault: no back-off for a reboot.
+            for run in state.runs.values_mut() {
+                run.restarts = 0;
+                run.restart_at = None;
+            }
         });
     }
 

@@ -242,13 +242,14 @@ impl PodState {
     /// Fits the memory to containers that an earlier life of the agent started: their attempts are their restart counts, and what
     /// the status says of the same container stays true until a probe says otherwise.
     pub fn adopt(&mut self) {
+        let is_sandbox_ready = self.is_sandbox_ready();
         let names: Vec<String> = self.containers.keys().cloned().collect();
         for name in names {
             let Some(newest) = self.newest(&name).cloned() else { continue };
             let known = self.api_status(&name).filter(|s| s.container_id.as_deref() == Some(&container_id(&newest.id)));
             let known = known.map(|s| (s.image.clone(), s.started == Some(true), s.ready));
             let run = self.runs.entry(name).or_default();
-            run.restarts = newest.container.attempt;
+            run.restarts = if is_sandbox_ready { newest.container.attempt } else { 0 };
             match &newest.state {
                 ContainerState::Running { .. } => {
                     run.post_start = HookState::Done;
@@ -257,7 +258,7 @@ impl PodState {
                         run.probes = Probes::adopted(started, ready);
                     }
                 }
-                ContainerState::Exited(exit) => run.restart_at = Some(restart_at(run, exit)),
+                ContainerState::Exited(exit) => run.restart_at = is_sandbox_ready.then(|| restart_at(run, exit)),
             }
         }
     }

@@ -485,6 +485,21 @@ fn a_reboot_brings_pods_back_with_new_sandboxes() {
 }
 
 #[test]
+fn many_reboots_cost_no_back_off() {
+    let mut world = ready();
+    world.pod("p", "u1", simple());
+    world.run(1);
+    for reboot in 1..=4 {
+        let now = world.now;
+        world.machine.reboot(now);
+        world.boot();
+        world.run(1);
+        let status = status_of(&world, "p");
+        assert!(status.ends_with(&format!("[main running #{reboot} ready]")), "{status}");
+    }
+}
+
+#[test]
 fn a_restart_of_the_agent_changes_nothing() {
     let mut world = ready();
     let mut spec = simple();
