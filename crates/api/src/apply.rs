@@ -185,7 +185,8 @@ pub fn apply(
     if managed_fields(config).and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    let config = canonical(schema, config)?;
+    let sent = config;
+    let config = canonical(schema, sent)?;
     let mut live = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
     let live_managers = take_managed_fields(&mut live);
     let mut entries = live_managers.clone().and_then(managers::decode).unwrap_or_default();
@@ -194,13 +195,18 @@ pub fn apply(
         entries.push(before_first_apply(schema, &live_fields, write));
     }
 
-    let mut set = typed::fields_of(schema, &config);
+    let applied = typed::fields_of(schema, &config);
+    let mut set = applied.clone();
     write.strip(&mut set);
     let mut ours = write.entry(Operation::Apply, set);
     let last = entries.iter().position(|entry| entry.is_same_manager(&ours)).map(|at| entries.remove(at));
     let merged = typed::merge(schema, live.clone(), &config);
     let pruned = match &last {
-        Some(last) if !last.fields.is_empty() => prune(schema, merged, &entries, &ours.fields, &last.fields),
+        Some(last) if !last.fields.is_empty() => {
+            let pruned = prune(schema, merged, &entries, &applied, &last.fields);
+            // Pruning takes away what it empties; what is applied empty comes back.
+            typed::merge(schema, pruned, &config)
+        }
         _ => merged,
     };
 
@@ -228,7 +234,7 @@ pub fn apply(
     entries.push(ours);
     let mut result = pruned;
     if write.manager == KUBECTL {
-        sync_last_applied(&mut result, &config);
+        sync_last_applied(&mut result, sent);
     }
     put_managed_fields(&mut result, managers::encode(entries));
     Ok(result)
@@ -266,7 +272,8 @@ fn before_first_apply(schema: &KindSchema, live: &Map<String, Value>, write: &Wr
     writer.entry(Operation::Update, owned)
 }
 
-/// Removes what this manager applied before, does not apply now, and nobody else owns.
+/// Removes what this manager applied before, does not apply now, and nobody else owns. `ours` is all that is applied now, also
+/// what nobody owns: it keeps `metadata` in place when the last label goes.
 fn prune(schema: &KindSchema, merged: Value, others: &[Entry], ours: &FieldSet, last: &FieldSet) -> Value {
     let named = |set: &FieldSet| typed::with_named_fields(schema, set);
     let mut owned = ours.clone();

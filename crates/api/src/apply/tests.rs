@@ -128,6 +128,21 @@ fn applying_makes_owns_and_removes() {
 }
 
 #[test]
+fn the_last_label_takes_nothing_else_of_the_metadata_with_it() {
+    let mut config = web(json!({"replicas": 1}));
+    config["metadata"]["labels"] = json!({"a": "b"});
+    let mut live = apply(&set(), None, &config, &write("me", 0), false).expect("creates");
+    live["metadata"]["uid"] = json!("u");
+    live["metadata"]["creationTimestamp"] = json!("2024-01-01T00:00:00Z");
+    let next = applied(Some(&live), json!({"replicas": 1}), "me", 1, false).expect("applies");
+    let mut metadata = next["metadata"].clone();
+    metadata.as_object_mut().expect("a map").shift_remove("managedFields");
+    let expected =
+        json!({"name": "web", "namespace": "default", "uid": "u", "creationTimestamp": "2024-01-01T00:00:00Z"});
+    assert_eq!(metadata, expected);
+}
+
+#[test]
 fn conflicts_force_and_shared_ownership() {
     let mut live = web(json!({"replicas": 1, "serviceName": "s"}));
     track_update(&set(), None, &mut live, &write("kubectl-client-side-apply", 0));
@@ -220,6 +235,12 @@ fn kubectl_takes_over_from_client_side_apply() {
     assert_eq!(taken["spec"]["replicas"], 2);
     let stored = taken["metadata"]["annotations"][LAST_APPLIED].as_str().expect("the annotation");
     assert!(stored.contains("\"replicas\":2"), "{stored}");
+    // It keeps what the user wrote, not what it means.
+    let size = |text: &str| json!({"volumeClaimTemplates": [{"spec": {"resources": {"requests": {"storage": text}}}}], "serviceName": "s"});
+    let sized = applied(Some(&taken), size("1024Mi"), "kubectl", 2, false).expect("applies");
+    let stored = sized["metadata"]["annotations"][LAST_APPLIED].as_str().expect("the annotation");
+    assert!(stored.contains("1024Mi"), "{stored}");
+    assert_eq!(sized["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"], "1Gi");
     // But not what somebody else changed since.
     let mut scaled = live.clone();
     scaled["spec"]["replicas"] = json!(5);
@@ -282,4 +303,129 @@ fn custom_resources_follow_their_schema() {
         both["spec"],
         json!({"hosts": [{"n": "a", "v": 1}, {"n": "b", "v": 2}], "free": {"k": {"l": [1], "m": 1}}, "one": {"p": "q"}})
     );
+}
+
+mod random {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A configuration from a small world, so that managers meet.
+    fn configs() -> impl Strategy<Value = Value> {
+        let small = || prop::option::of(0i64..3);
+        let labels = prop::collection::btree_map("[ab]", "[xy]", 0..3);
+        let containers = prop::collection::btree_map("[ab]", (prop::option::of("[12]"), small()), 0..3);
+        let finalizers = prop::collection::btree_set("[fg]", 0..3);
+        (small(), small(), labels, containers, finalizers).prop_map(
+            |(replicas, ready, labels, containers, finalizers)| {
+                let containers: Vec<Value> = containers
+                    .into_iter()
+                    .map(|(name, (image, port))| {
+                        let mut one = json!({"name": name});
+                        if let Some(image) = image {
+                            one["image"] = json!(image);
+                        }
+                        if let Some(port) = port {
+                            one["ports"] = json!([{"containerPort": port + 1, "protocol": "TCP"}]);
+                        }
+                        one
+                    })
+                    .collect();
+                let mut config = web(json!({}));
+                if let Some(replicas) = replicas {
+                    config["spec"]["replicas"] = json!(replicas);
+                }
+                if let Some(ready) = ready {
+                    config["spec"]["minReadySeconds"] = json!(ready);
+                }
+                if !labels.is_empty() {
+                    config["metadata"]["labels"] = json!(labels);
+                }
+                if !finalizers.is_empty() {
+                    config["metadata"]["finalizers"] = json!(finalizers);
+                }
+                if !containers.is_empty() {
+                    config["spec"]["template"] = json!({"spec": {"containers": containers}});
+                }
+                config
+            },
+        )
+    }
+
+    fn drop_empty(value: &mut Value) {
+        match value {
+            Value::Object(map) => map.retain(|_, child| {
+                drop_empty(child);
+                !child.as_object().is_some_and(Map::is_empty)
+            }),
+            Value::Array(list) => list.iter_mut().for_each(drop_empty),
+            _ => {}
+        }
+    }
+
+    /// All fields of an object that somebody should own; a map that was emptied need not have an owner.
+    fn ownable(object: &Value) -> FieldSet {
+        let mut object = object.clone();
+        drop_empty(&mut object);
+        all_fields(&object)
+    }
+
+    fn all_fields(object: &Value) -> FieldSet {
+        let mut object = object.clone();
+        take_managed_fields(&mut object);
+        let mut fields = typed::fields_of(&set(), &object);
+        write("x", 0).strip(&mut fields);
+        fields
+    }
+
+    fn owned(object: &Value) -> FieldSet {
+        let mut all = FieldSet::default();
+        for (_, _, fields) in owners(object) {
+            all.union(&FieldSet::from_value(fields));
+        }
+        all
+    }
+
+    proptest! {
+        /// Two appliers and an updater take turns. After every apply the configuration is in the object, applying it again
+        /// changes nothing, and the owned fields are exactly the fields that are there.
+        #[test]
+        fn turns(turns in prop::collection::vec((0u8..3, configs()), 1..6)) {
+            let mut live: Option<Value> = None;
+            for (second, (who, config)) in turns.into_iter().enumerate() {
+                let name = ["one", "two", "updater"][who as usize];
+                let now = write(name, second as i64);
+                let next = if who == 2 {
+                    let mut new = config.clone();
+                    if let Some(list) = live.as_ref().and_then(managed_fields) {
+                        new["metadata"]["managedFields"] = list.clone();
+                    }
+                    track_update(&set(), live.as_ref(), &mut new, &now);
+                    new
+                } else {
+                    let new = apply(&set(), live.as_ref(), &config, &now, true).expect("force knows no conflict");
+                    let again = apply(&set(), Some(&new), &config, &write(name, 99), false).expect("no conflict with oneself");
+                    prop_assert_eq!(&again, &new);
+                    let mut mine = ownable(&config);
+                    mine.subtract(&typed::with_named_fields(&set(), &all_fields(&new)));
+                    prop_assert!(mine.is_empty(), "applied but not there: {:?} in {}", mine.paths(), new);
+                    let merged = typed::merge(&set(), new.clone(), &config);
+                    prop_assert_eq!(&merged, &new, "the configuration is in the object");
+                    new
+                };
+                // Every field has an owner, and nobody owns what is not there.
+                let (there, owned) = (ownable(&next), owned(&next));
+                let mut orphans = there.clone();
+                orphans.subtract(&owned);
+                // Updates of an object without owners leave it without.
+                if live.as_ref().and_then(managed_fields).is_some() || who != 2 {
+                    prop_assert!(orphans.is_empty(), "no owner: {:?} in {next}", orphans.paths());
+                }
+                let mut ghosts = owned.clone();
+                ghosts.subtract(&typed::with_named_fields(&set(), &all_fields(&next)));
+                prop_assert!(ghosts.is_empty(), "not there: {:?} in {next}", ghosts.paths());
+                live = Some(next);
+            }
+        }
+    }
 }
