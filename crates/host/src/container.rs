@@ -402,9 +402,9 @@ impl Host {
 
     /// At the start: what earlier agents left, running or ended.
     pub(crate) fn adopt_all(&self) -> io::Result<()> {
-        for pod in names_in(&self.paths.sandboxes())? {
-            for name in names_in(&self.paths.sandbox(&pod).join("containers"))? {
-                for attempt in names_in(&self.paths.containers(&pod, &name))? {
+        for pod in record::names_in(&self.paths.sandboxes())? {
+            for name in record::names_in(&self.paths.sandbox(&pod).join("containers"))? {
+                for attempt in record::names_in(&self.paths.containers(&pod, &name))? {
                     let Ok(attempt) = attempt.parse() else { continue };
                     self.adopt(&ContainerRef { pod: pod.clone(), name: name.clone(), attempt })?;
                 }
@@ -582,23 +582,6 @@ pub(crate) fn parse_signal(name: &str) -> Option<i32> {
         return (0..=30).contains(&offset).then_some(64 - offset);
     }
     NAMES.iter().position(|n| *n == short).map(|at| at as i32 + 1)
-}
-
-fn names_in(dir: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
-        entries => entries?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir()
-            && let Ok(name) = entry.file_name().into_string()
-        {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ impl Host {
             let what = what.to_string();
             move |e| HostError::Machine(what, e)
         };
-        let paths = Paths::new(&config.data_dir, &config.cluster_id);
+        let paths = Paths::new(&config.data_dir, &config.cluster_id, &config.node);
         sandbox::check_name(&config.cluster_id).map_err(at("the cluster's id"))?;
         sandbox::check_name(&config.node).map_err(at("the node's name"))?;
         for dir in [paths.sandboxes(), paths.volumes(), paths.run.clone()] {
@@ -313,6 +313,13 @@ impl Host {
             if !self.paths.sandbox(&uid).join("sandbox.json").exists() {
                 self.cgroups.kill_all(&self.pod_group(&uid))?;
                 self.cgroups.remove(&self.pod_group(&uid))?;
+            }
+        }
+        for uid in record::names_in(&self.paths.pods_run())? {
+            if !self.paths.sandbox(&uid).join("sandbox.json").exists() {
+                self.detach_network(&uid)?;
+                mount::unmount(&self.paths.pod_run(&uid))?;
+                std::fs::remove_dir(self.paths.pod_run(&uid))?;
             }
         }
         Ok(())

@@ -58,7 +58,9 @@ impl Writer {
 
     /// Takes a chunk of output; writes its whole lines. A full disk loses lines, never the container.
     pub fn write(&mut self, now: Timestamp, stream: Stream, mut chunk: &[u8]) {
-        let mut out = Vec::with_capacity(chunk.len() + 128);
+        let mut out = Vec::with_capacity(chunk.len() * 2 + 128);
+        // Printed once: a chunk of short lines has thousands.
+        let prefix = prefix(now, stream);
         let rest = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -68,7 +70,7 @@ impl Writer {
             match chunk.iter().take(room).position(|b| *b == b'\n') {
                 Some(end) => {
                     rest.extend_from_slice(&chunk[..end]);
-                    push_line(&mut out, now, stream, 'F', rest);
+                    push_line(&mut out, &prefix, 'F', rest);
                     chunk = &chunk[end + 1..];
                 }
                 None => {
@@ -76,7 +78,7 @@ impl Writer {
                     rest.extend_from_slice(&chunk[..take]);
                     chunk = &chunk[take..];
                     if rest.len() == LINE_BYTES_MAX {
-                        push_line(&mut out, now, stream, 'P', rest);
+                        push_line(&mut out, &prefix, 'P', rest);
                     }
                 }
             }
@@ -92,7 +94,7 @@ impl Writer {
         };
         if !rest.is_empty() {
             let mut out = Vec::new();
-            push_line(&mut out, now, stream, 'F', rest);
+            push_line(&mut out, &prefix(now, stream), 'F', rest);
             self.append(&out);
         }
     }
@@ -120,9 +122,15 @@ impl Writer {
     }
 }
 
-fn push_line(out: &mut Vec<u8>, now: Timestamp, stream: Stream, tag: char, line: &mut Vec<u8>) {
+fn prefix(now: Timestamp, stream: Stream) -> String {
     // Nine digits always, so that lines sort and cut evenly.
-    let _ = write!(out, "{now:.9} {} {tag} ", stream.name());
+    format!("{now:.9} {} ", stream.name())
+}
+
+fn push_line(out: &mut Vec<u8>, prefix: &str, tag: char, line: &mut Vec<u8>) {
+    out.extend_from_slice(prefix.as_bytes());
+    out.push(tag as u8);
+    out.push(b' ');
     out.append(line);
     out.push(b'\n');
 }

@@ -7,7 +7,7 @@
 //! <data>/sandboxes/<uid>/containers/<name>/<attempt>/          container.json, config.json, running.json, exit.json,
 //!                                                              upper/, work/, rootfs/, termination-log
 //! <data>/volumes/, <data>/images/                              provisioned volumes; the image store
-//! <run>/pods/<uid>/                                            tmpfs of the pod: ns/, shm/, volumes/, sub/
+//! <run>/<node>/pods/<uid>/                                     tmpfs of the pod: ns/, shm/, volumes/, sub/
 //! <run>/lc/<id>/, <run>/s/<id>                                 libcontainer's state; the shims' sockets
 //! ```
 //! Guarantees: a record is replaced whole (write aside, rename); `exit.json` is also synced, since it is the only trace of an end.
@@ -26,12 +26,15 @@ use stead_node::action::{ContainerRef, PodRef};
 #[derive(Debug, Clone)]
 pub struct Paths {
     pub data: PathBuf,
+    /// Of the cluster: paths of sockets, which must be short.
     pub run: PathBuf,
+    node_run: PathBuf,
 }
 
 impl Paths {
-    pub fn new(data: &Path, cluster: &str) -> Paths {
-        Paths { data: data.to_path_buf(), run: Path::new("/run/stead").join(cluster) }
+    pub fn new(data: &Path, cluster: &str, node: &str) -> Paths {
+        let run = Path::new("/run/stead").join(cluster);
+        Paths { data: data.to_path_buf(), node_run: run.join(node), run }
     }
     pub fn sandboxes(&self) -> PathBuf {
         self.data.join("sandboxes")
@@ -48,8 +51,11 @@ impl Paths {
     pub fn rootfs(&self, c: &ContainerRef) -> PathBuf {
         self.container(c).join("rootfs")
     }
+    pub fn pods_run(&self) -> PathBuf {
+        self.node_run.join("pods")
+    }
     pub fn pod_run(&self, uid: &str) -> PathBuf {
-        self.run.join("pods").join(uid)
+        self.pods_run().join(uid)
     }
     pub fn logs(&self, pod: &PodRef) -> PathBuf {
         self.data.join("pods").join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
@@ -178,4 +184,22 @@ pub fn write_bytes(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()?;
     }
     Ok(())
+}
+
+/// The directories in `dir`; none when it does not exist.
+pub fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::mount::MountFlags;
 use stead_node::action::{NodeFile, Observation, Reason, Sandbox, SandboxSpec, SandboxState, Volume};
@@ -38,6 +39,7 @@ impl Host {
     /// What an earlier sandbox of the pod, or half of one, left behind. Volumes stay: they may have been set up before.
     fn clear_sandbox(&self, uid: &str) -> io::Result<()> {
         self.kill_containers_of(uid)?;
+        self.cgroups.kill_all(&self.hold_group(uid))?;
         let run = self.paths.pod_run(uid);
         for pin in mount::mounts_below(&run.join("ns"))? {
             mount::unmount(&pin)?;
@@ -72,10 +74,13 @@ impl Host {
             netns = Some(pod.1);
         }
         pin_namespaces(spec, &pins, &hostname, netns.as_deref())?;
+        self.cgroups.ensure(&self.pod_group(uid), &spec.resources)?;
+        if spec.share_process_namespace && !spec.host_pid {
+            self.hold_process_namespace(uid, &pins.join("pid"))?;
+        }
         let text = node_file(&spec.resolv_conf, "/etc/resolv.conf")?;
         fs::write(dir.join("resolv.conf"), text)?;
         fs::write(dir.join("hostname"), format!("{hostname}\n"))?;
-        self.cgroups.ensure(&self.pod_group(uid), &spec.resources)?;
         let record = SandboxRecord {
             uid: uid.clone(),
             namespace: spec.pod.namespace.clone(),
@@ -94,6 +99,24 @@ impl Host {
         };
         record::write(&dir.join("sandbox.json"), &record)?;
         Ok(record)
+    }
+
+    /// A process namespace lives as long as its first process: one of ours that only reaps, in the pod's cgroup.
+    fn hold_process_namespace(&self, uid: &str, pin: &Path) -> io::Result<()> {
+        fs::write(pin, "")?;
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["shim", "hold"]).arg(pin).arg(self.hold_group(uid)).current_dir("/").env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let output = command.output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_string())),
+        }
+    }
+
+    fn hold_group(&self, uid: &str) -> String {
+        // No container is called so: their names have no dot.
+        format!("{}/hold.pid", self.pod_group(uid))
     }
 
     pub(crate) fn sandbox_record(&self, uid: &str) -> io::Result<Option<SandboxRecord>> {

@@ -62,6 +62,7 @@ const DRAIN_WAIT: Duration = Duration::from_secs(2);
 pub fn main(args: &[String]) -> i32 {
     let result = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["run", dir] => run(Path::new(dir)),
+        ["hold", pin, group] => hold(Path::new(pin), group),
         ["exec", rest @ ..] => return crate::shim_exec::main(rest),
         _ => Err(io::Error::other("not for people: the agent starts this")),
     };
@@ -70,6 +71,26 @@ pub fn main(args: &[String]) -> i32 {
         Err(e) => {
             let _ = writeln!(io::stderr(), "{} shim: {e}", Timestamp::now());
             1
+        }
+    }
+}
+
+/// The first process of a pod's shared process namespace: reaps what the containers leave, and dies with the pod.
+fn hold(pin: &Path, group: &str) -> io::Result<()> {
+    Cgroups::detect()?.join(group)?;
+    sys::close_from(3);
+    rustix::process::setsid()?;
+    // For children only: the next one is the namespace's first process.
+    sys::unshare(libc::CLONE_NEWPID)?;
+    match sys::fork_single_threaded()? {
+        Fork::Parent => {
+            rustix::mount::mount_bind("/proc/self/ns/pid_for_children", pin)?;
+            Ok(())
+        }
+        Fork::Child => {
+            let null = File::options().read(true).write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stderr(&null)?;
+            sys::reap_for_ever()
         }
     }
 }

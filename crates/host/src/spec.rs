@@ -305,7 +305,6 @@ pub fn oci(spec: &ContainerSpec, context: &Context, seccomp_profile: Option<Valu
             "cwd": working_dir(spec, context.image),
             "capabilities": {"bounding": caps, "effective": caps, "permitted": caps, "inheritable": [], "ambient": []},
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": files, "soft": files}],
-            "noNewPrivileges": spec.security.no_new_privileges,
             "oomScoreAdj": spec.oom_score_adj.clamp(context.limits.oom_score_adj_min, 1000),
         },
         "root": {"path": context.root, "readonly": spec.security.read_only_root},
@@ -317,6 +316,10 @@ pub fn oci(spec: &ContainerSpec, context: &Context, seccomp_profile: Option<Valu
             "rootfsPropagation": "private",
         },
     });
+    if spec.security.no_new_privileges {
+        // Only when true: libcontainer takes any value for a yes when it decides how to load a seccomp profile.
+        config["process"]["noNewPrivileges"] = json!(true);
+    }
     let shares = context.mounts.iter().map(|m| m.propagation);
     if let Some(most) = shares.filter(|p| *p != Propagation::None).max_by_key(|p| *p == Propagation::Bidirectional) {
         config["linux"]["rootfsPropagation"] =

@@ -126,7 +126,7 @@ fn a_restarted_agent_finds_running_and_ended_containers() {
     wait_for_line(&world, "short", "up");
     world.close();
     // It ends while no agent is there; its shim writes the log and the exit.
-    std::fs::write(Path::new("/run/stead").join(&world.cluster).join("pods/uid-1/shm/go"), "").unwrap();
+    std::fs::write(Path::new("/run/stead").join(&world.cluster).join("node/pods/uid-1/shm/go"), "").unwrap();
     let exit_file = world.dir.join("sandboxes/uid-1/containers/short/0/exit.json");
     let until = Instant::now() + Duration::from_secs(20);
     while !exit_file.exists() && Instant::now() < until {
