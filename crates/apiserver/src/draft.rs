@@ -14,6 +14,9 @@ use stead_kinds::{Kind, Plain, meta};
 
 use crate::{Context, admission, custom, managed, scale};
 
+/// Kinds whose decoded form the control plane never reads: keeping it would hold their content in memory twice.
+const UNREAD: &[&str] = &["configmaps", "secrets", "events"];
+
 /// Which part of an object a request may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -23,8 +26,6 @@ pub(crate) enum Part {
     Scale,
     /// A namespace's `spec.finalizers`.
     Finalize,
-    Ephemeral,
-    Resize,
     /// Changes of the server's own: binding, eviction.
     Internal,
 }
@@ -36,8 +37,6 @@ impl Part {
             "status" => Ok(Part::Status),
             "scale" => Ok(Part::Scale),
             "finalize" => Ok(Part::Finalize),
-            "ephemeralcontainers" => Ok(Part::Ephemeral),
-            "resize" => Ok(Part::Resize),
             _ => Err(Status::method_not_allowed()),
         }
     }
@@ -49,8 +48,6 @@ impl Part {
             Part::Status => "status",
             Part::Scale => "scale",
             Part::Finalize => "finalize",
-            Part::Ephemeral => "ephemeralcontainers",
-            Part::Resize => "resize",
         }
     }
 }
@@ -123,9 +120,7 @@ impl Draft {
             Part::Whole | Part::Internal => body,
             Part::Status => with_status(&kind, &old_value, body),
             Part::Scale => with_replicas(&kind, &old_value, &body)?,
-            Part::Finalize => with_field(&old_value, &body, "finalizers"),
-            Part::Ephemeral => with_field(&old_value, &body, "ephemeralContainers"),
-            Part::Resize => with_resources(&old_value, &body),
+            Part::Finalize => with_finalizers(&old_value, &body),
         };
         Ok(Draft { kind, part, key: old.key.clone(), old: Some(old), old_value, new, is_applied: false })
     }
@@ -334,7 +329,7 @@ impl Draft {
         let completes_deletion = self.completes_deletion();
         let mut object = Object::of_value(self.key, &self.new, &self.kind.fields)
             .map_err(|error| Status::internal(error.to_string()))?;
-        if !typed.is::<Plain>() {
+        if !typed.is::<Plain>() && !UNREAD.contains(&self.kind.storage) {
             object = object.with_view(typed);
         }
         if dry_run {
@@ -390,26 +385,11 @@ fn with_replicas(kind: &Kind, old: &Value, body: &Value) -> Result<Value, Status
     Ok(new)
 }
 
-/// The old object with one field of `spec` from the body.
-fn with_field(old: &Value, body: &Value, field: &str) -> Value {
+/// The old namespace with the finalizers of the body's spec.
+fn with_finalizers(old: &Value, body: &Value) -> Value {
     let mut new = old.clone();
-    if let Some(spec) = new["spec"].as_object_mut() {
-        restore(spec, field, &body["spec"][field]);
-    }
-    new
-}
-
-/// The old pod with the containers' resources from the body.
-fn with_resources(old: &Value, body: &Value) -> Value {
-    let mut new = old.clone();
-    for list in ["containers", "initContainers"] {
-        for container in new["spec"][list].as_array_mut().into_iter().flatten() {
-            let asked = body["spec"][list].as_array().into_iter().flatten();
-            let same = asked.into_iter().find(|one| one["name"] == container["name"]);
-            if let (Some(map), Some(same)) = (container.as_object_mut(), same) {
-                restore(map, "resources", &same["resources"]);
-            }
-        }
+    if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
+        restore(spec, "finalizers", &body["spec"]["finalizers"]);
     }
     new
 }

@@ -4,4 +4,6 @@ mod admitted;
 mod custom;
 mod reads;
 mod rights;
+mod rubbish;
+mod speed;
 mod writes;

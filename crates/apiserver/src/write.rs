@@ -239,8 +239,11 @@ fn patch(
         _ => encode::value_of(kind, &old),
     };
     let mut patched = merge(ctx, kind, part, how, &live, &request.body)?;
-    if !patched["metadata"].is_object() {
-        patched["metadata"] = json!({});
+    let Some(map) = patched.as_object_mut() else {
+        return Err(Status::bad_request("the patch does not leave an object"));
+    };
+    if !map.get("metadata").is_some_and(Value::is_object) {
+        map.insert("metadata".into(), json!({}));
     }
     check_identity(&patched, &old)?;
     check_patched(ctx, request, kind, part, &mut patched, warnings)?;

@@ -28,8 +28,6 @@ pub const POD: Kind = Kind {
         Subresource::Named("proxy"),
         Subresource::Named("binding"),
         Subresource::Named("eviction"),
-        Subresource::Named("ephemeralcontainers"),
-        Subresource::Named("resize"),
     ],
     fields: Fields {
         selectable: &[
