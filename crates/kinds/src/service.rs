@@ -23,7 +23,7 @@ pub const SERVICE: Kind = Kind {
     subresources: &[Subresource::Status, Subresource::Named("proxy")],
     fields: Fields {
         selectable: &["spec.clusterIP", "spec.type"],
-        indexed: &["spec.clusterIP"],
+        indexed: &["spec.clusterIP", "spec.type"],
         labels_indexed: false,
     },
     columns: columns::COLUMNS,

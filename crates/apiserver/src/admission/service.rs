@@ -47,10 +47,17 @@ pub(super) fn allocate(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Res
     if errors.is_empty() { Ok(()) } else { Err(draft.invalid(errors)) }
 }
 
-/// The Services other than this one.
-fn others(ctx: &Context, draft: &Draft) -> Vec<std::sync::Arc<Service>> {
-    let services = ctx.store.snapshot().list("services", "");
+/// The Services of these types, other than this one.
+fn others(ctx: &Context, draft: &Draft, types: &[&str]) -> Vec<std::sync::Arc<Service>> {
+    let snapshot = ctx.store.snapshot();
+    let services = types.iter().flat_map(|one| snapshot.indexed("services", &format!("spec.type={one}")));
     services.filter(|object| object.key != draft.key).map(|object| object.view::<Service>()).collect()
+}
+
+/// Whether another Service has this address.
+fn is_taken(ctx: &Context, draft: &Draft, address: Ipv4Addr) -> bool {
+    let mut holders = ctx.store.snapshot().indexed("services", &format!("spec.clusterIP={address}"));
+    holders.any(|object| object.key != draft.key)
 }
 
 fn allocate_address(ctx: &mut Context, draft: &mut Draft, errors: &mut Errors) {
@@ -96,11 +103,6 @@ fn pick_address(ctx: &mut Context, draft: &Draft, asked: &str) -> Result<String,
     let (base, length) = ctx.cluster.service_cidr;
     let size: u32 = 1u32.checked_shl(32 - u32::from(length)).unwrap_or(u32::MAX);
     let first = u32::from(base);
-    let taken: BTreeSet<u32> = others(ctx, draft)
-        .iter()
-        .filter_map(|service| service.spec.as_ref()?.cluster_ip.as_ref()?.parse::<Ipv4Addr>().ok())
-        .map(u32::from)
-        .collect();
     if !asked.is_empty() {
         let Ok(address) = asked.parse::<Ipv4Addr>() else {
             return Err("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned());
@@ -108,7 +110,7 @@ fn pick_address(ctx: &mut Context, draft: &Draft, asked: &str) -> Result<String,
         let place = u32::from(address);
         // The first address is the network's, the last one the broadcast's.
         let is_inside = place > first && place - first < size - 1;
-        return match (is_inside, taken.contains(&place)) {
+        return match (is_inside, is_taken(ctx, draft, address)) {
             (false, _) => Err(format!(
                 "failed to allocate IP {asked}: the provided IP ({asked}) is not in the valid range. The range of valid IPs is {base}/{length}"
             )),
@@ -124,8 +126,9 @@ fn pick_address(ctx: &mut Context, draft: &Draft, asked: &str) -> Result<String,
     let from_static = (1..reserved).map(|step| first + step);
     from_dynamic
         .chain(from_static)
-        .find(|place| !taken.contains(place))
-        .map(|place| Ipv4Addr::from(place).to_string())
+        .map(Ipv4Addr::from)
+        .find(|address| !is_taken(ctx, draft, *address))
+        .map(|address| address.to_string())
         .ok_or_else(|| "failed to allocate a serviceIP: range is full".to_owned())
 }
 
@@ -134,7 +137,7 @@ fn allocate_node_ports(ctx: &mut Context, draft: &mut Draft, errors: &mut Errors
     let (low, high) = (i64::from(*range.start()), i64::from(*range.end()));
     // One number may serve several protocols, so what is taken is a pair.
     let mut taken: BTreeSet<(i64, String)> = BTreeSet::new();
-    for service in others(ctx, draft) {
+    for service in others(ctx, draft, &["NodePort", "LoadBalancer"]) {
         let spec = service.spec.iter();
         for port in spec.flat_map(|spec| spec.ports.iter().flatten()) {
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
