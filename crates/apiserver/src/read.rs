@@ -15,6 +15,7 @@ use crate::{Head, Reply, access, connect, discovery, page, review, scale, table,
 
 pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Reply, Status> {
     let resource = match &request.target {
+        Target::Path(_) if request.verb != Verb::Get => return Err(Status::method_not_allowed()),
         Target::Path(path) => {
             access::authorize_request(&head.store.snapshot, request)?;
             return discovery::serve(head, request, path);
