@@ -8,10 +8,11 @@ use stead_api::{Key, LabelSelector};
 
 use crate::facts;
 use crate::names::CLUSTER_ROLE;
-use crate::plan::{Controller, Plan, View, Watch};
+use crate::plan::{Controller, Plan, Settles, View, Watch};
 
 pub const CONTROLLER: Controller = Controller {
     name: "clusterrole-aggregation-controller",
+    settles: Settles::Always,
     watches: &[Watch {
         kind: CLUSTER_ROLE,
         keys: |view, _| {

@@ -10,13 +10,14 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::CUSTOM_RESOURCE;
-use crate::plan::{ANY, Controller, Plan, View, Watch};
+use crate::plan::{ANY, Controller, Plan, Settles, View, Watch};
 
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 const DELETIONS_PER_PLAN_MAX: usize = 200;
 
 pub const CONTROLLER: Controller = Controller {
     name: "crd-controller",
+    settles: Settles::Never,
     watches: &[
         Watch { kind: CUSTOM_RESOURCE, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: ANY, keys: definition_of },

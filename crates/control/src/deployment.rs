@@ -19,7 +19,7 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{DEPLOYMENT, POD, REPLICA_SET};
-use crate::plan::{Action, Controller, Note, Plan, View, Watch};
+use crate::plan::{Action, Controller, Note, Plan, Settles, View, Watch};
 use crate::statefulset::Fnv32;
 
 const HASH_LABEL: &str = "pod-template-hash";
@@ -39,6 +39,7 @@ const NOT_COPIED: [&str; 6] = [
 
 pub const CONTROLLER: Controller = Controller {
     name: "deployment-controller",
+    settles: Settles::AfterStatus,
     watches: &[
         Watch { kind: DEPLOYMENT, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: REPLICA_SET, keys: deployments_of_set },

@@ -15,13 +15,14 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{DEPLOYMENT, DISRUPTION_BUDGET, POD, REPLICA_SET, STATEFUL_SET};
-use crate::plan::{Controller, Note, Plan, View, Watch};
+use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 
 /// An eviction that was granted and not seen is forgotten after this.
 const DISRUPTED_SECONDS: i64 = 120;
 
 pub const CONTROLLER: Controller = Controller {
     name: "disruption-controller",
+    settles: Settles::Always,
     watches: &[
         Watch { kind: DISRUPTION_BUDGET, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: POD, keys: budgets_of_pod },

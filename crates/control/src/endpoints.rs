@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceSpec};
 use serde_json::{Value, json};
 use stead_api::{Key, Object};
@@ -14,13 +15,18 @@ use crate::endpointslice::{
 };
 use crate::facts;
 use crate::names::{ENDPOINTS, POD, SERVICE};
-use crate::plan::{Controller, Plan, View, Watch};
+use crate::plan::{Controller, Plan, Settles, View, Watch};
 
 const ADDRESSES_MAX: usize = 1000;
+/// Objects of more addresses than this are written at most once a second: a change of one pod writes them whole.
+const ADDRESSES_AT_ONCE_MAX: usize = 50;
+const WRITE_SECONDS: i64 = 1;
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const MANAGED_BY_LABEL: &str = "endpoints.kubernetes.io/managed-by";
 
 pub const CONTROLLER: Controller = Controller {
     name: "endpoint-controller",
+    settles: Settles::Always,
     watches: &[
         Watch { kind: SERVICE, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: POD, keys: services_of_pod },
@@ -56,7 +62,15 @@ fn reconcile(view: &View, key: &Key) -> Plan {
         Some(existing) => {
             let mut value = existing.value();
             let same = facts::list(&value["subsets"]) == subsets && value["metadata"]["labels"] == json!(labels);
-            if !same {
+            let is_large = pods(view, service, spec).len() > ADDRESSES_AT_ONCE_MAX;
+            let written = existing.meta.annotation(TRIGGER_TIME).and_then(|at| at.parse::<Timestamp>().ok());
+            let ready = written.map(|at| facts::after(at, WRITE_SECONDS)).filter(|at| is_large && *at > view.now);
+            if let Some(ready) = ready.filter(|_| !same) {
+                plan.wake(ready);
+            } else if !same {
+                if is_large {
+                    value["metadata"]["annotations"][TRIGGER_TIME] = json!(view.now.to_string());
+                }
                 value["metadata"]["labels"] = json!(labels);
                 value["subsets"] = json!(subsets);
                 plan.update(ENDPOINTS, value);

@@ -19,7 +19,7 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{ENDPOINT_SLICE, NODE, POD, SERVICE};
-use crate::plan::{Controller, Plan, View, Watch};
+use crate::plan::{Controller, Plan, Settles, View, Watch};
 use crate::statefulset::Fnv32;
 
 pub const ENDPOINTS_PER_SLICE_MAX: usize = 100;
@@ -31,6 +31,7 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 pub const CONTROLLER: Controller = Controller {
     name: "endpointslice-controller",
+    settles: Settles::Always,
     watches: &[
         Watch { kind: SERVICE, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: POD, keys: services_of_pod },
@@ -146,17 +147,15 @@ fn reconcile(view: &View, key: &Key) -> Plan {
     };
     let families = spec.ip_families.clone().filter(|f| !f.is_empty()).unwrap_or_else(|| vec!["IPv4".into()]);
     let pods = pods(view, service, spec);
+    let mut existing: Vec<Existing> = slices.iter().map(|slice| Existing::of(slice)).collect();
     for family in &families {
         let groups = endpoints_by_ports(view, service, spec, &pods, family == "IPv6");
-        let of_family: Vec<Existing> =
-            slices.iter().map(|slice| Existing::of(slice)).filter(|s| s.value["addressType"] == **family).collect();
+        let (of_family, others): (Vec<_>, Vec<_>) =
+            existing.into_iter().partition(|slice| slice.value["addressType"] == **family);
+        existing = others;
         Writer { view, service, spec, family, plan: &mut plan }.write(groups, of_family);
     }
-    for slice in slices {
-        if families.iter().all(|family| slice.value()["addressType"] != **family) {
-            plan.delete(slice);
-        }
-    }
+    existing.iter().for_each(|slice| plan.delete(slice.object));
     plan
 }
 

@@ -16,7 +16,7 @@ use stead_api::{Key, Object, OwnerRef};
 use stead_store::Event;
 
 use crate::facts;
-use crate::plan::{ANY, Action, Controller, Plan, View, Watch};
+use crate::plan::{ANY, Action, Controller, Plan, Settles, View, Watch};
 
 pub use pods::NAME as POD_COLLECTOR;
 
@@ -25,8 +25,12 @@ const FOREGROUND: &str = "foregroundDeletion";
 /// How many dependents one plan handles.
 const DEPENDENTS_PER_PLAN_MAX: usize = 200;
 
-pub const CONTROLLER: Controller =
-    Controller { name: "generic-garbage-collector", watches: &[Watch { kind: ANY, keys: woken }], reconcile };
+pub const CONTROLLER: Controller = Controller {
+    name: "generic-garbage-collector",
+    settles: Settles::Never,
+    watches: &[Watch { kind: ANY, keys: woken }],
+    reconcile,
+};
 
 fn woken(view: &View, event: &Event) -> Vec<Key> {
     let object = &event.object;

@@ -40,8 +40,10 @@ pub const ALL: &[Controller] = &[
     statefulset::CONTROLLER,
     deployment::CONTROLLER,
     replicaset::CONTROLLER,
-    volume::CONTROLLER,
+    // The scheduler promises a node to claims before they are looked at.
     scheduler::CONTROLLER,
+    volume::ephemeral::CONTROLLER,
+    volume::CONTROLLER,
     endpointslice::CONTROLLER,
     endpoints::CONTROLLER,
     node::CONTROLLER,

@@ -13,13 +13,14 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT};
-use crate::plan::{ANY, Action, Controller, Plan, View, Watch};
+use crate::plan::{ANY, Action, Controller, Plan, Settles, View, Watch};
 
 const ROOT_CA: &str = "kube-root-ca.crt";
 const DELETIONS_PER_PLAN_MAX: usize = 200;
 
 pub const CONTROLLER: Controller = Controller {
     name: "namespace-controller",
+    settles: Settles::Never,
     watches: &[
         Watch { kind: NAMESPACE, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: SERVICE_ACCOUNT, keys: |_, event| of_named(event, "default") },

@@ -17,7 +17,7 @@ use stead_api::{Key, Object};
 
 use crate::facts;
 use crate::names::{LEASE, NODE, NODE_LEASES, POD};
-use crate::plan::{Controller, Note, Plan, View, Watch};
+use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 
 const GRACE_SECONDS: i64 = 50;
 const STARTUP_GRACE_SECONDS: i64 = 60;
@@ -27,6 +27,7 @@ pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 pub const CONTROLLER: Controller = Controller {
     name: "node-controller",
+    settles: Settles::Never,
     watches: &[
         Watch { kind: NODE, keys: |_, event| vec![event.key().clone()] },
         Watch {

@@ -37,9 +37,21 @@ pub struct Watch {
     pub keys: fn(&View, &Event) -> Vec<Key>,
 }
 
+/// Whether a controller's own writes are reason to look at the key again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settles {
+    /// A plan may be one step of several.
+    Never,
+    /// A plan that only writes status is the last one.
+    AfterStatus,
+    /// A plan brings about all that is to be done for what was seen.
+    Always,
+}
+
 pub struct Controller {
     /// Field manager and event source: `statefulset-controller`.
     pub name: &'static str,
+    pub settles: Settles,
     pub watches: &'static [Watch],
     pub reconcile: fn(&View, &Key) -> Plan,
 }

@@ -23,7 +23,7 @@ use stead_kinds::Registry;
 use stead_store::{Corrupt, Event, Record, Store};
 
 use crate::names::{CUSTOM_RESOURCE, EVENT, POD};
-use crate::plan::{ANY, Action, Controller, Note, Plan, View};
+use crate::plan::{ANY, Action, Controller, Note, Plan, Settles, View};
 use crate::queue::{Item, Queue};
 use crate::recorder::{Recorder, Write};
 
@@ -138,6 +138,25 @@ impl Plane {
         Head { store: self.store.head().clone(), registry: Arc::clone(&self.registry) }
     }
 
+    /// What every controller would still do about every key, were it asked now. Nothing, once the plane has come to rest with no timer
+    /// and no refusal (Stable); for the simulator and for tests, since it looks at everything.
+    pub fn plans_left(&self) -> Vec<(&'static str, Key, Plan)> {
+        let view = self.view();
+        let mut items = std::collections::BTreeSet::new();
+        for object in self.store.snapshot().all() {
+            let event = Event::new(None, Arc::clone(object), false);
+            for (controller, keys) in self.watchers.get(event.key().kind).into_iter().flatten().chain(&self.any) {
+                items.extend(keys(&view, &event).into_iter().map(|key| (*controller, key)));
+            }
+        }
+        let plan = |(controller, key): Item| {
+            let controller = &self.controllers[controller];
+            let plan = (controller.reconcile)(&view, &key);
+            (controller.name, key, plan)
+        };
+        items.into_iter().map(plan).filter(|(_, _, plan)| !plan.actions.is_empty()).collect()
+    }
+
     fn context(&mut self) -> Context<'_> {
         Context {
             now: self.now,
@@ -168,7 +187,7 @@ impl Plane {
             self.wake_everything();
         }
         self.queue.wake_due(self.now);
-        self.dispatch();
+        self.dispatch(None);
         let first = self.store.snapshot().revision();
         let mut looks = BTreeMap::new();
         for _ in 0..RECONCILES_PER_STEP_MAX {
@@ -184,8 +203,9 @@ impl Plane {
                 continue;
             }
             let plan = (self.controllers[item.0].reconcile)(&self.view(), &item.1);
+            let settled = self.settles(&item, &plan).then(|| item.clone());
             self.perform(item, plan);
-            self.dispatch();
+            self.dispatch(settled.as_ref());
         }
     }
 
@@ -193,26 +213,39 @@ impl Plane {
         let all: Vec<Event> =
             self.store.snapshot().all().map(|object| Event::new(None, Arc::clone(object), false)).collect();
         for event in &all {
-            self.wake_watchers(event);
+            self.wake_watchers(event, None);
         }
     }
 
-    /// Wakes the watchers of what was written since the last call.
-    fn dispatch(&mut self) {
+    /// Whether the plan's own writes need not wake its key.
+    fn settles(&self, item: &Item, plan: &Plan) -> bool {
+        let is_status = |action: &Action| matches!(action, Action::UpdateStatus { .. });
+        match self.controllers[item.0].settles {
+            Settles::Never => false,
+            Settles::AfterStatus => plan.actions.iter().all(is_status),
+            Settles::Always => true,
+        }
+    }
+
+    /// Wakes the watchers of what was written since the last call, but for the key that was settled by it.
+    fn dispatch(&mut self, settled: Option<&Item>) {
         for event in self.store.take_events() {
             if event.deleted && event.key().kind == EVENT {
                 self.recorder.forget(event.key());
             }
-            self.wake_watchers(&event);
+            self.wake_watchers(&event, settled);
         }
     }
 
-    fn wake_watchers(&mut self, event: &Event) {
+    fn wake_watchers(&mut self, event: &Event, settled: Option<&Item>) {
         let view =
             View { snapshot: self.store.snapshot(), registry: &self.registry, cluster: &self.cluster, now: self.now };
         for (controller, keys) in self.watchers.get(event.key().kind).into_iter().flatten().chain(&self.any) {
             for key in keys(&view, event) {
-                self.queue.wake((*controller, key));
+                let item = (*controller, key);
+                if settled != Some(&item) {
+                    self.queue.wake(item);
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use stead_store::Event;
 
 use crate::facts::{self, Availability};
 use crate::names::{POD, REPLICA_SET};
-use crate::plan::{Action, Controller, Note, Plan, View, Watch};
+use crate::plan::{Action, Controller, Note, Plan, Settles, View, Watch};
 
 /// How many pods one plan makes or removes (upstream: 500 per sync, in slow-start batches).
 const PODS_PER_PLAN_MAX: usize = 100;
@@ -25,6 +25,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 pub const CONTROLLER: Controller = Controller {
     name: "replicaset-controller",
+    settles: Settles::AfterStatus,
     watches: &[
         Watch { kind: REPLICA_SET, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: POD, keys: sets_of_pod },

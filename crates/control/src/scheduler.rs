@@ -16,7 +16,7 @@ mod volumes;
 
 pub(crate) use affinity::node_selector_matches;
 pub(crate) use filter::{is_ready, tolerates};
-pub(crate) use volumes::{SELECTED_NODE, claim_names, reaches};
+pub(crate) use volumes::{SELECTED_NODE, claim_names};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{CLAIM, NODE, POD, STORAGE_CLASS, VOLUME};
-use crate::plan::{Action, Controller, Note, Plan, View, Watch};
+use crate::plan::{Action, Controller, Note, Plan, Settles, View, Watch};
+use crate::volume::matching;
 
 /// How many nodes that fit are compared.
 const FEASIBLE_NODES_MAX: usize = 32;
@@ -36,12 +37,13 @@ const NAME: &str = "default-scheduler";
 
 pub const CONTROLLER: Controller = Controller {
     name: NAME,
+    settles: Settles::Never,
     watches: &[
         Watch { kind: POD, keys: woken_by_pod },
         Watch { kind: NODE, keys: woken_by_node },
-        Watch { kind: CLAIM, keys: |view, event| woken_by_claim(view, &event.key().namespace) },
-        Watch { kind: VOLUME, keys: |view, _| woken_by_claim(view, "") },
-        Watch { kind: STORAGE_CLASS, keys: |view, _| woken_by_claim(view, "") },
+        Watch { kind: CLAIM, keys: woken_by_claim },
+        Watch { kind: VOLUME, keys: woken_by_volume },
+        Watch { kind: STORAGE_CLASS, keys: |view, _| users_of_claims(view, "") },
     ],
     reconcile,
 };
@@ -100,7 +102,35 @@ fn woken_by_node(view: &View, event: &Event) -> Vec<Key> {
     if same { Vec::new() } else { waiting(view).map(|pod| pod.key.clone()).collect() }
 }
 
-fn woken_by_claim(view: &View, namespace: &str) -> Vec<Key> {
+/// A claim that comes, goes, is bound or loses its promise.
+fn woken_by_claim(view: &View, event: &Event) -> Vec<Key> {
+    let claim = &event.object;
+    let state =
+        |c: &Arc<Object>| (matching::is_bound(c), c.meta.is_deleting(), c.meta.annotation(SELECTED_NODE).is_some());
+    let same = event.old.as_ref().is_some_and(|old| {
+        let (before, after) = (state(old), state(claim));
+        // A promise is our own word.
+        before == after || (before.0, before.1, true) == after
+    });
+    if same && !event.deleted {
+        return Vec::new();
+    }
+    let uses = |pod: &&Arc<Object>| {
+        pod.key.namespace == claim.key.namespace
+            && claim_names(&pod.key.name, &pod.view::<Pod>()).iter().any(|name| **name == *claim.key.name)
+    };
+    waiting(view).filter(uses).map(|pod| pod.key.clone()).collect()
+}
+
+/// A volume that is free for anybody.
+fn woken_by_volume(view: &View, event: &Event) -> Vec<Key> {
+    use k8s_openapi::api::core::v1::PersistentVolume;
+    let free = |v: &Arc<Object>| v.view::<PersistentVolume>().spec.as_ref().is_some_and(|s| s.claim_ref.is_none());
+    let is_news = free(&event.object) && !event.old.as_ref().is_some_and(free);
+    if is_news { users_of_claims(view, "") } else { Vec::new() }
+}
+
+fn users_of_claims(view: &View, namespace: &str) -> Vec<Key> {
     let uses_claims = |pod: &&Arc<Object>| {
         (namespace.is_empty() || &*pod.key.namespace == namespace) && volumes::uses_claims(&pod.view::<Pod>())
     };

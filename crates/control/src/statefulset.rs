@@ -26,7 +26,7 @@ use stead_store::Event;
 
 use crate::facts::{self, Availability};
 use crate::names::{CLAIM, CONTROLLER_REVISION, POD, STATEFUL_SET};
-use crate::plan::{Controller, Note, Plan, View, Watch};
+use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 
 pub(crate) use revision::Fnv32;
 use revision::Revisions;
@@ -36,6 +36,7 @@ const PODS_PER_PLAN_MAX: usize = 100;
 
 pub const CONTROLLER: Controller = Controller {
     name: "statefulset-controller",
+    settles: Settles::AfterStatus,
     watches: &[
         Watch { kind: STATEFUL_SET, keys: |_, event| vec![event.key().clone()] },
         Watch { kind: POD, keys: sets_of_pod },
@@ -203,8 +204,8 @@ fn reconcile(view: &View, key: &Key) -> Plan {
         return plan;
     }
     let members = members(&set, &candidates);
-    let Some(revisions) = revision::revisions(&set, &mut plan) else { return plan };
-    status::write(&set, &members, &revisions, &mut plan);
+    let Some(mut revisions) = revision::revisions(&set, &mut plan) else { return plan };
+    status::write(&set, &members, &mut revisions, &mut plan);
     if !set.object.meta.is_deleting() {
         let (replicas, condemned) = split(&set, &members);
         let goes_on = keep_replicas(&set, &replicas, &revisions, &mut plan)

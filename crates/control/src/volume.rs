@@ -12,6 +12,7 @@
 //! Upstream: pkg/controller/volume/{persistentvolume,pvcprotection,pvprotection}; rows V-03 … V-16.
 
 mod claim;
+pub mod ephemeral;
 pub mod matching;
 mod persistent;
 mod provision;
@@ -25,11 +26,12 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{CLAIM, DIRECTORY_PROVISIONER, NODE, POD, STORAGE_CLASS, VOLUME, VOLUMES_DIRECTORY};
-use crate::plan::{Controller, Plan, View, Watch};
+use crate::plan::{Controller, Plan, Settles, View, Watch};
 use crate::scheduler::{SELECTED_NODE, claim_names};
 
 pub const CONTROLLER: Controller = Controller {
     name: "persistentvolume-controller",
+    settles: Settles::Never,
     watches: &[
         Watch { kind: CLAIM, keys: woken_by_claim },
         Watch { kind: VOLUME, keys: woken_by_volume },

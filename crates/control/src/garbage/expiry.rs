@@ -5,12 +5,13 @@ use stead_api::Key;
 
 use crate::facts;
 use crate::names::EVENT;
-use crate::plan::{Controller, Plan, View, Watch};
+use crate::plan::{Controller, Plan, Settles, View, Watch};
 
 const LIVES_SECONDS: i64 = 3600;
 
 pub const CONTROLLER: Controller = Controller {
     name: "event-expiry-controller",
+    settles: Settles::Always,
     watches: &[Watch {
         kind: EVENT,
         keys: |_, event| if event.deleted { Vec::new() } else { vec![event.key().clone()] },

@@ -16,7 +16,7 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{NODE, POD};
-use crate::plan::{Action, Controller, Plan, View, Watch};
+use crate::plan::{Action, Controller, Plan, Settles, View, Watch};
 use crate::scheduler::is_ready;
 
 pub const NAME: &str = "pod-garbage-collector";
@@ -28,6 +28,7 @@ const GONE_MESSAGE: &str = "PodGC: node no longer exists";
 
 pub const CONTROLLER: Controller = Controller {
     name: NAME,
+    settles: Settles::Never,
     watches: &[Watch { kind: POD, keys: woken_by_pod }, Watch { kind: NODE, keys: woken_by_node }],
     reconcile,
 };

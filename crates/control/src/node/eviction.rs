@@ -13,11 +13,12 @@ use stead_store::Event;
 
 use crate::facts;
 use crate::names::{NODE, POD};
-use crate::plan::{Controller, Note, Plan, View, Watch};
+use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 use crate::scheduler::tolerates;
 
 pub const CONTROLLER: Controller = Controller {
     name: "taint-eviction-controller",
+    settles: Settles::Always,
     watches: &[Watch { kind: NODE, keys: pods_of_node }, Watch { kind: POD, keys: placed_pod }],
     reconcile,
 };

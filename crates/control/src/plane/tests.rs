@@ -51,6 +51,8 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..100 {
             if self.plane.wake_at().is_none_or(|at| at > self.now) {
+                let left = self.plane.plans_left();
+                assert!(left.is_empty(), "Stable: {left:?}");
                 return;
             }
             let batch = self.plane.step(self.now, Vec::new());

@@ -23,8 +23,8 @@ pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 pub struct Claims<'a> {
     /// Bound, with their volumes.
     bound: Vec<(&'a Arc<Object>, &'a Arc<Object>)>,
-    /// Unbound claims of classes that wait for the first consumer.
-    pub waiting: Vec<&'a Arc<Object>>,
+    /// Unbound claims of classes that wait for the first consumer, each with the volumes that fit it, best first.
+    pub waiting: Vec<(&'a Arc<Object>, Vec<&'a Arc<Object>>)>,
     /// The node that a waiting claim was promised to.
     pub promised: Option<String>,
 }
@@ -67,7 +67,7 @@ pub fn claims<'a>(view: &View<'a>, object: &Object, pod: &Pod) -> Result<Claims<
             claims.bound.push((claim, volume));
         } else if waits_for_consumer(view, &typed) && volume.is_empty() {
             claims.promised = claims.promised.or(claim.meta.annotation(SELECTED_NODE).map(str::to_owned));
-            claims.waiting.push(claim);
+            claims.waiting.push((claim, matching::candidates(view, claim)));
         } else {
             return Err("pod has unbound immediate PersistentVolumeClaims".into());
         }
@@ -89,7 +89,12 @@ pub fn is_exclusive_in_use(wanted: &Wanted) -> bool {
         let modes = typed.spec.as_ref().and_then(|s| s.access_modes.as_ref());
         modes.into_iter().flatten().any(|mode| mode == "ReadWriteOncePod")
     };
-    let all = wanted.claims.bound.iter().map(|(claim, _)| *claim).chain(wanted.claims.waiting.iter().copied());
+    let all = wanted
+        .claims
+        .bound
+        .iter()
+        .map(|(claim, _)| *claim)
+        .chain(wanted.claims.waiting.iter().map(|(claim, _)| *claim));
     let exclusive: Vec<String> = all.filter(is_exclusive).map(|claim| claim.key.name.to_string()).collect();
     if exclusive.is_empty() {
         return false;
@@ -110,8 +115,9 @@ pub fn check(wanted: &Wanted, place: &Place) -> Result<(), &'static str> {
     if !wanted.claims.bound.iter().all(is_reachable) {
         return Err("node(s) had volume node affinity conflict");
     }
-    for claim in &wanted.claims.waiting {
-        if matching::find(&wanted.view, claim, Some(place.object)).is_none() && !may_provision(wanted, claim, place) {
+    for (claim, candidates) in &wanted.claims.waiting {
+        let has_volume = candidates.iter().any(|volume| reaches(volume, place.object));
+        if !has_volume && !may_provision(wanted, claim, place) {
             return Err("node(s) didn't find available persistent volumes to bind");
         }
     }
@@ -147,10 +153,10 @@ pub fn promise(wanted: &Wanted, place: &Place, plan: &mut Plan) {
     let node = &*place.object.key.name;
     debug_assert!(wanted.view.get(NODE, "", node).is_some(), "places are nodes");
     let mut taken = Vec::new();
-    for claim in &wanted.claims.waiting {
-        let free = matching::find_except(&wanted.view, claim, Some(place.object), &taken);
-        if let Some(volume) = free {
-            taken.push(volume.key.clone());
+    for (claim, candidates) in &wanted.claims.waiting {
+        let is_usable = |volume: &&&Arc<Object>| !taken.contains(&&volume.key) && reaches(volume, place.object);
+        if let Some(volume) = candidates.iter().find(is_usable) {
+            taken.push(&volume.key);
             if !matching::is_reserved_for(volume, claim) {
                 plan.update(VOLUME, matching::reserved(volume, claim));
             }

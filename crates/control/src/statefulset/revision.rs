@@ -34,6 +34,12 @@ pub struct Revisions {
 }
 
 impl Revisions {
+    /// Every pod is at the newest revision: it is the current one now.
+    pub fn complete(&mut self) {
+        self.current.clone_from(&self.update);
+        self.current_template = None;
+    }
+
     /// Which revision and template a pod that is made now gets (B-15).
     pub fn for_ordinal(&self, set: &Set, ordinal: i64) -> (String, Value) {
         match (&self.current_template, needs_current(set, ordinal)) {

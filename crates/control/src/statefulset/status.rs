@@ -10,7 +10,8 @@ use crate::facts;
 use crate::names::STATEFUL_SET;
 use crate::plan::Plan;
 
-pub fn write(set: &Set, members: &[Member], revisions: &Revisions, plan: &mut Plan) {
+/// Writes the status if it changed; `revisions.current` advances when the rollout is complete (ST-06).
+pub fn write(set: &Set, members: &[Member], revisions: &mut Revisions, plan: &mut Plan) {
     let count = |matches: &dyn Fn(&Member) -> bool| members.iter().filter(|m| matches(m)).count() as i64;
     let exists = |m: &Member| !facts::phase(&m.pod).is_empty();
     let replicas = count(&exists);
@@ -20,10 +21,9 @@ pub fn write(set: &Set, members: &[Member], revisions: &Revisions, plan: &mut Pl
     let updated = count(&|m| exists(m) && !m.is_terminating() && m.revision() == revisions.update);
     members.iter().filter(|m| m.is_running_and_ready()).for_each(|m| wake_when_available(m, plan));
 
-    let mut current_revision = &revisions.current;
     if [updated, ready, replicas].iter().all(|n| *n == set.replicas()) {
         current = updated;
-        current_revision = &revisions.update;
+        revisions.complete();
     }
     let mut status = json!({"observedGeneration": set.object.meta.generation, "replicas": replicas});
     for (field, n) in [("readyReplicas", ready), ("currentReplicas", current), ("updatedReplicas", updated)] {
@@ -32,7 +32,7 @@ pub fn write(set: &Set, members: &[Member], revisions: &Revisions, plan: &mut Pl
         }
     }
     status["availableReplicas"] = json!(available);
-    status["currentRevision"] = json!(current_revision);
+    status["currentRevision"] = json!(revisions.current);
     status["updateRevision"] = json!(revisions.update);
     status["collisionCount"] = json!(revisions.collision_count);
     if !is_same(&set.value["status"], &status) {

@@ -94,7 +94,7 @@ fn bind_to_any(view: &View, claim: &Arc<Object>, plan: &mut Plan) {
     let found = if waits {
         matching::promised(view, claim).filter(|volume| matching::mismatch(volume, claim).is_none())
     } else {
-        matching::find(view, claim, None)
+        matching::find(view, claim)
     };
     if let Some(volume) = found {
         return bind_to(claim, volume, plan);

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec};
 use serde_json::{Value, json};
-use stead_api::{Key, LabelSelector, Object, Quantity};
+use stead_api::{LabelSelector, Object, Quantity};
 
 use super::claim_spec;
 use crate::names::VOLUME;
 use crate::plan::View;
-use crate::scheduler::reaches;
 
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
@@ -58,34 +57,33 @@ pub fn reference(claim: &Object) -> Value {
         "uid": claim.meta.uid, "apiVersion": "v1", "resourceVersion": claim.revision().to_string()})
 }
 
-/// The volume for a claim, on a node if one is given.
-pub fn find<'a>(view: &View<'a>, claim: &Object, node: Option<&Object>) -> Option<&'a Arc<Object>> {
-    find_except(view, claim, node, &[])
+/// The volume for a claim that need not wait for a node.
+pub fn find<'a>(view: &View<'a>, claim: &Object) -> Option<&'a Arc<Object>> {
+    candidates(view, claim).first().copied()
 }
 
-pub fn find_except<'a>(
-    view: &View<'a>,
-    claim: &Object,
-    node: Option<&Object>,
-    taken: &[Key],
-) -> Option<&'a Arc<Object>> {
-    let fits = |volume: &&Arc<Object>| {
-        !taken.contains(&volume.key)
-            && !volume.meta.is_deleting()
+/// The volumes that fit a claim: one that names it, else the free ones from the smallest.
+pub fn candidates<'a>(view: &View<'a>, claim: &Object) -> Vec<&'a Arc<Object>> {
+    if let Some(volume) = promised(view, claim) {
+        return if mismatch(volume, claim).is_none() { vec![volume] } else { Vec::new() };
+    }
+    let is_free = |volume: &&Arc<Object>| {
+        !volume.meta.is_deleting()
+            && volume.view::<PersistentVolume>().spec.as_ref().is_some_and(|s| s.claim_ref.is_none())
             && mismatch(volume, claim).is_none()
-            && node.is_none_or(|node| reaches(volume, node))
     };
-    let is_free =
-        |volume: &Arc<Object>| volume.view::<PersistentVolume>().spec.as_ref().is_some_and(|s| s.claim_ref.is_none());
-    let candidates: Vec<_> = view.snapshot.list(VOLUME, "").filter(fits).collect();
-    let promised = candidates.iter().find(|volume| names_claim(volume, claim));
-    let smallest = || candidates.iter().filter(|volume| is_free(volume)).min_by_key(|volume| capacity(volume));
-    promised.or_else(smallest).copied()
+    let mut free: Vec<_> = view.snapshot.list(VOLUME, "").filter(is_free).collect();
+    free.sort_by_key(|volume| capacity(volume));
+    free
 }
 
 /// The volume that names the claim, whether or not it fits.
 pub fn promised<'a>(view: &View<'a>, claim: &Object) -> Option<&'a Arc<Object>> {
+    // The one that was provisioned for it is found by its name.
     let names = |volume: &&Arc<Object>| !volume.meta.is_deleting() && names_claim(volume, claim);
+    if let Some(own) = view.get(VOLUME, "", &format!("pvc-{}", claim.meta.uid)).filter(names) {
+        return Some(own);
+    }
     view.snapshot.list(VOLUME, "").find(names)
 }
 
