@@ -138,8 +138,8 @@ impl Plane {
         Head { store: self.store.head().clone(), registry: Arc::clone(&self.registry) }
     }
 
-    /// What every controller would still do about every key, were it asked now. Nothing, once the plane has come to rest with no timer
-    /// and no refusal (Stable); for the simulator and for tests, since it looks at everything.
+    /// What every controller would still do about every key, were it asked now. Nothing, once the plane has come to rest (Stable), but
+    /// for keys that were refused and wait to be tried again. For the simulator and for tests, since it looks at everything.
     pub fn plans_left(&self) -> Vec<(&'static str, Key, Plan)> {
         let view = self.view();
         let mut items = std::collections::BTreeSet::new();
@@ -154,7 +154,8 @@ impl Plane {
             let plan = (controller.reconcile)(&view, &key);
             (controller.name, key, plan)
         };
-        items.into_iter().map(plan).filter(|(_, _, plan)| !plan.actions.is_empty()).collect()
+        let items = items.into_iter().filter(|item| !self.queue.is_failing(item));
+        items.map(plan).filter(|(_, _, plan)| !plan.actions.is_empty()).collect()
     }
 
     fn context(&mut self) -> Context<'_> {

@@ -71,6 +71,11 @@ impl Queue {
         self.timers.insert((at, item));
     }
 
+    /// Was it refused the last time?
+    pub fn is_failing(&self, item: &Item) -> bool {
+        self.failures.contains_key(item)
+    }
+
     pub fn succeeded(&mut self, item: &Item) {
         self.failures.remove(item);
     }

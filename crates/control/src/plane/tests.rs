@@ -417,3 +417,97 @@ fn a_crowd_of_plain_creates_costs_no_reconcile() {
     }
     assert_eq!(world.revision - before, 1000);
 }
+
+#[test]
+fn both_policies_delete_claims_with_scale_and_with_the_set_b32() {
+    let mut world = World::new();
+    world.node("n1");
+    let mut set = web(3);
+    set["spec"]["persistentVolumeClaimRetentionPolicy"] = json!({"whenDeleted": "Delete", "whenScaled": "Delete"});
+    let path = "/apis/apps/v1/namespaces/default/statefulsets";
+    world.create(path, set);
+    world.play();
+    let owner =
+        |world: &World, claim: &str| world.value(CLAIM, claim)["metadata"]["ownerReferences"][0]["kind"].clone();
+    assert_eq!(owner(&world, "data-web-2"), "StatefulSet");
+    let mut set = world.value(STATEFUL_SET, "web");
+    set["spec"]["replicas"] = json!(2);
+    world.send(Verb::Update, &format!("{path}/web"), set).expect("a new size");
+    assert_eq!(owner(&world, "data-web-2"), "Pod");
+    world.play();
+    assert_eq!((world.names(POD), world.names(CLAIM)), ("web-0 web-1".into(), "data-web-0 data-web-1".into()));
+    world.send(Verb::Delete, &format!("{path}/web"), json!({})).expect("a deletion");
+    world.play();
+    assert_eq!((world.names(POD), world.names(CLAIM)), (String::new(), String::new()));
+}
+
+#[test]
+fn foreground_deletion_keeps_the_owner_until_its_pods_are_gone_k17() {
+    let mut world = with_web(2);
+    world.play();
+    let path = "/apis/apps/v1/namespaces/default/statefulsets/web";
+    world.send(Verb::Delete, path, json!({"propagationPolicy": "Foreground"})).expect("a deletion");
+    assert_eq!(world.names(STATEFUL_SET), "web");
+    world.play();
+    assert_eq!((world.names(STATEFUL_SET), world.names(POD)), (String::new(), String::new()));
+}
+
+#[test]
+fn parallel_sets_come_up_at_once_and_roll_within_max_unavailable_b12_x02() {
+    let mut world = World::new();
+    world.node("n1");
+    let mut set = web(5);
+    set["spec"]["podManagementPolicy"] = json!("Parallel");
+    set["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "50%"}});
+    let path = "/apis/apps/v1/namespaces/default/statefulsets";
+    world.create(path, set);
+    assert_eq!(world.names(POD), "web-0 web-1 web-2 web-3 web-4");
+    world.play();
+    let mut set = world.value(STATEFUL_SET, "web");
+    set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("new");
+    world.send(Verb::Update, &format!("{path}/web"), set).expect("a new template");
+    let going = |world: &World| -> Vec<String> {
+        world.snapshot().list(POD, "").filter(|p| p.meta.is_deleting()).map(|p| p.key.name.to_string()).collect()
+    };
+    assert_eq!(going(&world), ["web-3", "web-4"], "half of five, rounded down, from the top");
+    world.play();
+    let images: Vec<Value> =
+        world.snapshot().list(POD, "").map(|p| p.value()["spec"]["containers"][0]["image"].clone()).collect();
+    assert_eq!(images, ["new"; 5]);
+}
+
+#[test]
+fn a_refused_pod_is_told_and_tried_again_with_back_off() {
+    let mut world = World::new();
+    world.node("n1");
+    world.create("/api/v1/namespaces", json!({"metadata": {"name": "tight"}}));
+    let mut set = web(1);
+    set["metadata"]["namespace"] = json!("tight");
+    // No such account: admission refuses the pod.
+    set["spec"]["template"]["spec"]["serviceAccountName"] = json!("robot");
+    let batch = {
+        let Target::Resource(resource) = target("/apis/apps/v1/namespaces/tight/statefulsets") else {
+            panic!("a resource")
+        };
+        let user = User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
+        let request = Request::of(Arc::new(user), Verb::Create, resource, set);
+        world.plane.step(world.now, vec![(1, request)])
+    };
+    world.commit(batch);
+    let first = world.plane.wake_at().expect("a back-off");
+    assert!(first.duration_since(world.now).as_millis() <= 40, "its own writes may have made it look again");
+    for _ in 0..12 {
+        world.now = world.plane.wake_at().expect("a back-off");
+        let batch = world.plane.step(world.now, Vec::new());
+        world.commit(batch);
+    }
+    let told: Vec<String> = world.events("web").into_iter().filter(|e| e.contains("FailedCreate")).collect();
+    expect![[r#"Warning FailedCreate Create Pod web-0 in StatefulSet web failed error: pods "web-0" is forbidden: error looking up service account tight/robot: serviceaccount "robot" not found"#]]
+    .assert_eq(&told.join("\n"));
+    let count = world.snapshot().list(EVENT, "tight").map(|e| e.value()["count"].as_i64().unwrap_or(0)).max();
+    assert!(count > Some(5), "one Event that counts: {count:?}");
+    assert!(world.plane.wake_at().expect("a back-off").duration_since(world.now).as_secs() >= 1);
+    world.create("/api/v1/namespaces/tight/serviceaccounts", json!({"metadata": {"name": "robot"}}));
+    world.wait(1000);
+    assert!(world.snapshot().find(POD, "tight", "web-0").is_some());
+}
