@@ -3,8 +3,43 @@
 //! `Kind` is plain data and `Copy`; the names that a custom kind brings are interned. Built-in kinds are constants in `ALL`; a CustomResourceDefinition makes the same value at run time.
 //! `Registry` is the immutable table of all kinds that are served at one moment.
 //!
-//! To add a kind without behaviour, add a constant to `plain.rs`. To add one with behaviour, add a file with a constant and an
-//! `impl Behavior` for its type, and a line in `ALL`.
+//! To add a kind without behaviour, add a constant to `plain.rs` and a line in `ALL`. To add one with behaviour, add a file with a
+//! constant and an `impl Behavior` for its type:
+//!
+//! ```
+//! use serde_json::{Value, json};
+//! use stead_api::{Errors, FieldPath};
+//! use stead_kinds::{Behavior, Hooks, Kind, Names};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Widget { size: i64 }
+//!
+//! impl Behavior for Widget {
+//!     fn default(new: &mut Value) {
+//!         stead_kinds::fill::set(new, "size", 1);
+//!     }
+//!     fn validate(&self, _old: Option<&Self>, errors: &mut Errors) {
+//!         if self.size < 0 {
+//!             errors.invalid(&FieldPath::new("size"), self.size, stead_kinds::check::NOT_NEGATIVE);
+//!         }
+//!     }
+//! }
+//!
+//! const NAMES: Names = Names { kind: "Widget", list_kind: "WidgetList", plural: "widgets", singular: "widget" };
+//! const WIDGET: Kind = Kind {
+//!     short: &["wd"],
+//!     namespaced: false,
+//!     hooks: Hooks::of::<Widget>(),
+//!     ..Kind::plain("widgets.example.com", "example.com", "v1", NAMES, "com.example.v1.Widget")
+//! };
+//!
+//! let mut widget = json!({"metadata": {"name": "w"}});
+//! (WIDGET.hooks.default)(&mut widget);
+//! assert_eq!(widget["size"], 1);
+//! assert!(WIDGET.check(&widget, None).unwrap().errors.is_empty());
+//! widget["size"] = json!(-1);
+//! assert_eq!(WIDGET.check(&widget, None).unwrap().errors.0.len(), 1);
+//! ```
 
 pub mod check;
 pub mod columns;

@@ -109,9 +109,6 @@ impl Behavior for Lease {
             at.child("leaseDurationSeconds").invalid(errors, seconds, "must be greater than 0");
         }
         not_negative(at.child("leaseTransitions"), spec.lease_transitions, errors);
-        if spec.holder_identity.as_deref() == Some("") {
-            at.child("holderIdentity").invalid(errors, "", "must not be empty");
-        }
     }
 }
 
