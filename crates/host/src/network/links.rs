@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::link::{BridgeLink, VethLink};
@@ -15,6 +16,7 @@ use nlink::netlink::namespace::{self, Netns};
 use nlink::netlink::neigh::Neighbor;
 use nlink::netlink::route::Ipv4Route;
 use nlink::netlink::types::addr::Scope;
+use nlink::netlink::types::link::OperState;
 use nlink::netlink::types::route::{RouteScope, RouteType};
 use nlink::netlink::{Connection, Route};
 use stead_net::Cidr;
@@ -30,6 +32,9 @@ const HOST_MAC: [u8; 6] = [0x0a, 0x58, 0xa9, 0xfe, 0x01, 0x01];
 const POD_INTERFACE: &str = "eth0";
 const DEFAULT_MTU: u32 = 1500;
 const MAIN_TABLE: u32 = 254;
+/// The link watch runs within a second at most.
+const CARRIER_TRIES_MAX: u32 = 1000;
+const CARRIER_PAUSE: Duration = Duration::from_millis(1);
 /// Worse than any other route: the range's catch-all only answers for addresses that no pod has.
 const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
@@ -191,7 +196,8 @@ impl Links {
             .peer_address(pod_mac)
             .peer_netns_fd(inside.as_fd());
         self.route.add_link(pair).await.map_err(failed)?;
-        connect_inside(&inside, ip).await.map_err(failed)?;
+        let inside: Connection<Route> = Connection::new_in(inside.as_fd()).map_err(failed)?;
+        let pod_index = connect_inside(&inside, ip).await.map_err(failed)?;
 
         quiet_ipv6(name);
         // Replies to 127.0.0.1:nodePort come back here (N-22); the rules refuse everything else to 127.0.0.0/8.
@@ -200,6 +206,7 @@ impl Links {
         let index = link.ok_or_else(|| fail("connect pod", uid, "the interface is gone"))?.ifindex();
         let up = self.route.set_link_up_by_index(index).await;
         up.map_err(failed)?;
+        wait_carrying(&inside, pod_index).await.map_err(failed)?;
         let neighbour = Neighbor::with_index_v4(index, ip).lladdr(pod_mac).permanent();
         self.route.replace_neighbor(neighbour).await.map_err(failed)?;
         let to_pod =
@@ -297,9 +304,8 @@ impl Links {
     }
 }
 
-/// Inside the pod: loopback, the address, and everything to the gateway.
-async fn connect_inside(netns: &Netns, ip: Ipv4Addr) -> nlink::Result<()> {
-    let inside: Connection<Route> = Connection::new_in(netns.as_fd())?;
+/// Inside the pod: loopback, the address, and everything to the gateway. The index of the pod's interface.
+async fn connect_inside(inside: &Connection<Route>, ip: Ipv4Addr) -> nlink::Result<u32> {
     inside.set_link_up("lo").await?;
     let link = inside.get_link_by_name(POD_INTERFACE).await?;
     let index = link.map(|l| l.ifindex()).unwrap_or_default();
@@ -309,7 +315,21 @@ async fn connect_inside(netns: &Netns, ip: Ipv4Addr) -> nlink::Result<()> {
     let gateway = Neighbor::with_index_v4(index, GATEWAY).lladdr(HOST_MAC).permanent();
     inside.replace_neighbor(gateway).await?;
     let outside = Ipv4Route::from_addr(Ipv4Addr::UNSPECIFIED, 0).gateway(GATEWAY).dev_index(index).onlink();
-    inside.replace_route(outside).await
+    inside.replace_route(outside).await?;
+    Ok(index)
+}
+
+/// An interface whose peer came up after it carries packets only when the kernel's link watch has run; until then it drops
+/// them. A recent kernel makes up for that when asked for the state; of an older one it is asked until it has.
+async fn wait_carrying(inside: &Connection<Route>, index: u32) -> nlink::Result<()> {
+    for _ in 0..CARRIER_TRIES_MAX {
+        let link = inside.get_link_by_index(index).await?;
+        if link.is_none_or(|link| link.operstate() == Some(OperState::Up)) {
+            return Ok(());
+        }
+        tokio::time::sleep(CARRIER_PAUSE).await;
+    }
+    Ok(())
 }
 
 /// The IPv4 ranges of all routes and addresses of this namespace.

@@ -9,12 +9,13 @@
 mod base;
 mod port;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use nlink::netlink::netfilter::{ConntrackFilter, ConntrackStatus, IpProtocol};
 use nlink::netlink::nftables::{Chain, Family, Rule, Set, SetElement, Verdict};
-use nlink::netlink::{Connection, Nftables};
-use stead_net::proxy::{PortId, Ruleset, ServicePort};
+use nlink::netlink::{Connection, Netfilter, Nftables};
+use stead_net::proxy::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
 
 use super::{NetworkConfig, NetworkError};
 use base::Base;
@@ -70,11 +71,31 @@ impl Rules {
                 Applied::default()
             }
         };
+        let abandoned = abandoned_flows(&known.ruleset, &wanted);
         let next = change(&self.base, known, wanted, &mut steps);
         if !steps.is_empty() {
             self.commit(steps).await?;
         }
         self.applied = Some(next);
+        self.forget_flows(abandoned).await
+    }
+
+    /// A client of UDP never notices that its endpoint is gone: the kernel goes on translating for as long as it sends. So
+    /// those flows are forgotten, and the next packet chooses anew.
+    async fn forget_flows(&self, endpoints: BTreeSet<Endpoint>) -> Result<(), NetworkError> {
+        if endpoints.is_empty() {
+            return Ok(());
+        }
+        let failed = |e| fail("forget flows of", "removed endpoints", e);
+        let flows = Connection::<Netfilter>::new().map_err(failed)?;
+        for endpoint in endpoints {
+            let translated = ConntrackFilter::new()
+                .proto(IpProtocol::Udp)
+                .reply_src(endpoint.ip)
+                .reply_src_port(endpoint.port)
+                .status(ConntrackStatus::DST_NAT, ConntrackStatus::DST_NAT);
+            flows.flush_conntrack_matching(&translated).await.map_err(failed)?;
+        }
         Ok(())
     }
 
@@ -183,6 +204,19 @@ fn change(base: &Base, known: Applied, wanted: Ruleset, steps: &mut Vec<Step>) -
         steps.push(Step::AddElements(Box::new(base.shared(key)), vec![element]));
     }
     Applied { ruleset: wanted, claims }
+}
+
+/// The UDP endpoints that some Service had and has no more.
+fn abandoned_flows(known: &Ruleset, wanted: &Ruleset) -> BTreeSet<Endpoint> {
+    let mut gone = BTreeSet::new();
+    for (id, old) in known.ports.iter().filter(|(id, _)| id.protocol == Protocol::Udp) {
+        match wanted.ports.get(id) {
+            Some(new) if Arc::ptr_eq(new, old) => {}
+            Some(new) => gone.extend(old.endpoints.iter().filter(|e| !new.endpoints.contains(e))),
+            None => gone.extend(&old.endpoints),
+        }
+    }
+    gone
 }
 
 fn render(

@@ -2,7 +2,7 @@
 //! nothing is left on the machine. They need root.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -403,6 +403,47 @@ fn n_08_a_client_is_forgotten_after_the_timeout() {
         seen.dedup();
     }
     assert_eq!(seen, ["a", "b"]);
+}
+
+#[test]
+fn a_udp_client_of_an_endpoint_that_goes_is_served_by_another() {
+    let machine = Machine::new();
+    let network = machine.network();
+    let pods: Vec<_> = (0..2).map(|i| pod(&network, "node-0", &format!("uid-{i}"))).collect();
+    for (name, (_, netns)) in ["a", "b"].into_iter().zip(&pods) {
+        let socket = netns.run(|| UdpSocket::bind("0.0.0.0:5353")).unwrap().unwrap();
+        std::thread::spawn(move || {
+            while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
+                drop(socket.send_to(name.as_bytes(), from));
+            }
+        });
+    }
+    let rules_of = |endpoints: &[(Ipv4Addr, u16)]| {
+        let mut dns = service("10.96.3.4", endpoints);
+        dns.protocol = Protocol::Udp;
+        let mut rules = ruleset(&[("dns", &dns)]);
+        let (mut id, port) = rules.ports.pop_first().unwrap();
+        id.protocol = Protocol::Udp;
+        rules.ports.insert(id, port);
+        rules
+    };
+    let all: Vec<_> = pods.iter().map(|(ip, _)| (*ip, 5353)).collect();
+    network.apply(&rules_of(&all)).unwrap();
+    let (_, client) = pod(&network, "node-1", "client");
+    let socket = client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    socket.connect("10.96.3.4:80").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let ask = || {
+        socket.send(b"who").unwrap();
+        let mut answer = [0; 8];
+        let len = socket.recv(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..len]).into_owned()
+    };
+    let first = ask();
+    assert_eq!(ask(), first, "one flow keeps its endpoint");
+    let (others, other) = if first == "a" { (&all[1..], "b") } else { (&all[..1], "a") };
+    network.apply(&rules_of(others)).unwrap();
+    assert_eq!(ask(), other);
 }
 
 #[test]
