@@ -7,6 +7,8 @@ mod descriptions;
 mod paths;
 mod schemas;
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use stead_api::{Request, Status};
@@ -75,10 +77,28 @@ fn base_path(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
+/// What prints the documents: its own text, so that a client's cache does not outlive a change to it.
+static PRINTER: &[&str] = &[
+    env!("CARGO_PKG_VERSION"),
+    include_str!("openapi.rs"),
+    include_str!("openapi/paths.rs"),
+    include_str!("openapi/schemas.rs"),
+];
+
+/// Changes with all that goes into every document: the printer, the facts and the descriptions.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| {
+        let parts = PRINTER.iter().map(|text| fnv64(text.as_bytes()));
+        let facts = [fnv64(stead_api::schema::facts().as_bytes()), fnv64(descriptions::PACKED)];
+        let all: Vec<u8> = parts.chain(facts).flat_map(u64::to_be_bytes).collect();
+        fnv64(&all)
+    })
+}
+
 /// Changes whenever the document would: with the program, the kinds or a custom schema.
 fn hash(registry: &Registry, kinds: &[&Kind]) -> String {
-    let mut text = String::from(env!("CARGO_PKG_VERSION"));
-    text.push_str(&stead_api::schema::facts_len().to_string());
+    let mut text = seed().to_string();
     for kind in kinds {
         text.push_str(&format!("|{}/{}/{}", kind.group, kind.version, kind.kind));
         for subresource in kind.subresources {

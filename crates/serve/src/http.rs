@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT, WARNING,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+    USER_AGENT, WARNING,
 };
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
@@ -34,6 +35,8 @@ const BODY_SECONDS_MAX: u64 = 60;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long a watch lasts when the client does not say: 30 to 60 minutes upstream.
 const WATCH_SECONDS: u64 = 3600;
+/// What a client may keep without asking again.
+const CACHE_FOREVER: &str = "public, immutable, max-age=31536000";
 
 /// A response body: nothing, whole pieces, or a stream.
 pub enum Out {
@@ -191,6 +194,9 @@ pub async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply) -> Resul
             let mut response = Response::new(Out::pieces(pieces));
             *response.status_mut() = code;
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+            if is_named_by_hash(parts, body.etag.as_deref()) {
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(CACHE_FOREVER));
+            }
             if let Some(tag) = body.etag.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
                 response.headers_mut().insert(ETAG, tag);
                 response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
@@ -203,6 +209,12 @@ pub async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply) -> Resul
         Reply::Stream(plan) => crate::streams::read(server, *plan).await,
         Reply::Sign(sign) => crate::auth::sign(server, *sign),
     }
+}
+
+/// Whether the URL names the document by its very hash (`/openapi/v3/apis/apps/v1?hash=…`): then it never changes.
+fn is_named_by_hash(parts: &Parts, etag: Option<&str>) -> bool {
+    let hash = parts.uri.query().and_then(|query| query.split('&').find_map(|one| one.strip_prefix("hash=")));
+    matches!((hash, etag), (Some(hash), Some(etag)) if etag.trim_matches('"') == hash)
 }
 
 fn code(code: u16) -> StatusCode {

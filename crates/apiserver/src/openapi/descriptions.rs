@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 /// Made by `cargo xtask descriptions`.
-static PACKED: &[u8] = include_bytes!("../../../../schema/descriptions.gz");
+pub(super) static PACKED: &[u8] = include_bytes!("../../../../schema/descriptions.gz");
 
 pub(super) struct Descriptions {
     lines: String,
