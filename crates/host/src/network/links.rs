@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nlink::netlink::addr::Ipv4Address;
@@ -35,6 +36,8 @@ const MAIN_TABLE: u32 = 254;
 /// The link watch runs within a second at most.
 const CARRIER_TRIES_MAX: u32 = 1000;
 const CARRIER_PAUSE: Duration = Duration::from_millis(1);
+/// Threads that remove pods when all go.
+const REMOVALS_AT_ONCE: usize = 16;
 /// Worse than any other route: the range's catch-all only answers for addresses that no pod has.
 const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
@@ -236,16 +239,18 @@ impl Links {
         Ok(link.and_then(|l| l.mtu()).unwrap_or(DEFAULT_MTU))
     }
 
-    pub async fn remove_pod(&mut self, uid: &str) -> Result<(), NetworkError> {
-        let netns = self.netns_path(uid)?;
-        let name = self.pod_link_name(uid);
-        let removed = self.route.del_link_if_exists(name.as_str()).await;
-        removed.map_err(|e| fail("remove interface", name, e))?;
-        remove_netns(&netns)?;
+    /// Begins to remove what a pod has, on a thread of its own: the kernel takes its time over an interface, and others
+    /// need not wait for that. Once it is done, [`Links::release`] gives the address back.
+    pub fn remove_pod(&self, uid: &str) -> Result<Removal, NetworkError> {
+        let (netns, name) = (self.netns_path(uid)?, self.pod_link_name(uid));
+        let thread = std::thread::Builder::new().name("stead-network-rm".into());
+        thread.spawn(move || remove_pod(&name, &netns)).map_err(|e| fail("remove network of pod", uid, e))
+    }
+
+    pub fn release(&mut self, uid: &str) {
         if let Some(ip) = self.pods.get(uid).copied() {
             self.forget(uid, ip);
         }
-        Ok(())
     }
 
     fn forget(&mut self, uid: &str, ip: Ipv4Addr) {
@@ -259,8 +264,10 @@ impl Links {
         let failed = |e| fail("list", self.netns_dir.display(), e);
         let mut found: BTreeMap<String, Option<Ipv4Addr>> = BTreeMap::new();
         for entry in std::fs::read_dir(&self.netns_dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            found.insert(name.to_string_lossy().into_owned(), None);
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            if self.netns_path(&name).is_ok() {
+                found.insert(name, None);
+            }
         }
         for (uid, ip) in self.complete_pods().await? {
             let is_pinned = namespace::is_namespace_path(self.netns_dir.join(&uid));
@@ -271,8 +278,11 @@ impl Links {
 
     /// Everything with this cluster's name, also what no pod claims.
     pub async fn remove_all(&mut self) -> Result<(), NetworkError> {
-        for (uid, _) in self.observe().await? {
-            self.remove_pod(&uid).await?;
+        let pods = self.observe().await?;
+        for some in pods.chunks(REMOVALS_AT_ONCE) {
+            let removals: Vec<Removal> = some.iter().map(|(uid, _)| self.remove_pod(uid)).collect::<Result<_, _>>()?;
+            removals.into_iter().try_for_each(finish_removal)?;
+            some.iter().for_each(|(uid, _)| self.release(uid));
         }
         let links = self.route.get_links().await;
         for link in links.map_err(|e| fail("list", "interfaces", e))? {
@@ -302,6 +312,22 @@ impl Links {
     fn pod_link_name(&self, uid: &str) -> String {
         format!("{}{}", self.pod_prefix, short_hash(uid))
     }
+}
+
+/// The work of removing one pod's interface and namespace.
+pub type Removal = JoinHandle<Result<(), NetworkError>>;
+
+pub fn finish_removal(removal: Removal) -> Result<(), NetworkError> {
+    removal.join().unwrap_or_else(|_| Err(fail("remove network of", "pod", "the thread panicked")))
+}
+
+fn remove_pod(name: &str, netns: &Path) -> Result<(), NetworkError> {
+    let failed = |e| fail("remove interface", name, e);
+    super::current_thread_runtime()?.block_on(async {
+        let route = Connection::<Route>::new().map_err(failed)?;
+        route.del_link_if_exists(name).await.map_err(failed)
+    })?;
+    remove_netns(netns)
 }
 
 /// Inside the pod: loopback, the address, and everything to the gateway. The index of the pod's interface.

@@ -138,10 +138,14 @@ impl Network {
 
     /// Removes the pod's interface and namespace and gives its address back. A pod that has none is fine.
     pub fn remove_pod(&self, uid: &str) -> Result<(), NetworkError> {
-        let uid = uid.to_owned();
-        self.call("remove network of pod", move |state| {
-            let State { runtime, links, .. } = state;
-            runtime.block_on(links.remove_pod(&uid))
+        let op = "remove network of pod";
+        let owned = uid.to_owned();
+        let removal = self.call(op, move |state| state.links.remove_pod(&owned))?;
+        links::finish_removal(removal)?;
+        let owned = uid.to_owned();
+        self.call(op, move |state| {
+            state.links.release(&owned);
+            Ok(())
         })
     }
 
