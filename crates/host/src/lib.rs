@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod container;
+mod dial;
 pub mod dns_server;
 mod exec;
 #[cfg(test)]
@@ -48,6 +49,8 @@ use stead_node::action::{
 
 pub use exec::{Attach, Exec, ExecRequest, Streams};
 pub use image::{BUILT_IN, ImageError, ImageStore};
+pub use image_load::load as load_images;
+pub use image_pull::pull as pull_image;
 pub use network::Network;
 
 use cgroup::Cgroups;
@@ -246,6 +249,11 @@ impl Host {
     pub fn logs(&self, key: &ContainerRef, options: log::Options) -> io::Result<log::Reader> {
         let known = self.known(key).ok_or(io::ErrorKind::NotFound)?;
         log::Reader::open(&known.record.shim.log, options)
+    }
+
+    /// Where the log of an attempt is.
+    pub fn log_path(&self, key: &ContainerRef) -> Option<PathBuf> {
+        self.known(key).map(|known| known.record.shim.log)
     }
 
     /// For a reader that follows: has the attempt ended (or gone)?

@@ -1,45 +1,196 @@
-//! The node agents: one thread for each node of this process, between the plane and the machine.
+//! The node agents' threads: between the plane and the machine.
+//!
+//! A thread takes what happened (a published head, a reply, an observation, its alarm), steps the agent and carries its outputs
+//! out: requests go to the plane like everybody's, actions run on the blocking pool and come back as observations. Heads that
+//! were published while the agent was busy are taken as one.
 
-use std::net::IpAddr;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use anyhow::Result;
-use stead_net::Cidr;
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use jiff::Timestamp;
+use stead_api::{Key, Request, Status};
+use stead_apiserver::{Head, Reply};
+use stead_node::action::{Action, Observation};
+use stead_node::{Input, NodeAgent, Output, RequestId};
 use tokio::runtime::Handle;
 
 use crate::Server;
-use crate::config::Config;
 
-pub struct Registry {}
+/// The longest sleep between two looks at the clock.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
-impl Registry {
-    pub fn new(_server: Weak<Server>) -> Registry {
-        Registry {}
+/// What an agent's thread is told.
+pub enum Word {
+    Head(Arc<Head>, Vec<Key>),
+    Input(Input),
+    Stop,
+}
+
+/// Performs actions; blocks.
+pub type Machine = Arc<dyn Fn(Action) -> Observation + Send + Sync>;
+
+/// One agent's thread, from outside.
+pub struct AgentThread {
+    words: Sender<Word>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AgentThread {
+    /// Starts an agent over a machine. What comes unasked from the machine is sent to `words`.
+    pub fn start(
+        agent: NodeAgent,
+        machine: Machine,
+        server: &Arc<Server>,
+        runtime: &Handle,
+        (words, inbox): (Sender<Word>, Receiver<Word>),
+    ) -> Result<AgentThread> {
+        let news = words.clone();
+        server.plane.listen(Box::new(move |head, keys| {
+            let _ = news.send(Word::Head(Arc::clone(head), keys.to_vec()));
+        }));
+        let head = server.plane.head();
+        let mut shell = Shell {
+            agent,
+            machine,
+            reach: Reach::new(Arc::downgrade(server)),
+            runtime: runtime.clone(),
+            words: words.clone(),
+        };
+        let thread = std::thread::Builder::new().name("node-agent".into()).spawn(move || {
+            shell.step(Input::Head { snapshot: head.store.snapshot.clone(), changed: None });
+            drop(head);
+            shell.run(&inbox);
+        });
+        Ok(AgentThread { words, thread: Some(thread.context("start a node agent's thread")?) })
+    }
+
+    /// Ends the thread; what it asked of the machine goes on.
+    pub fn stop(&mut self) {
+        let _ = self.words.send(Word::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
-pub struct Agents {}
+/// A new pair of ends.
+pub fn words() -> (Sender<Word>, Receiver<Word>) {
+    channel()
+}
 
-impl Agents {
-    pub fn start(_server: &Arc<Server>, _config: &Config, _dir: &Path, _runtime: &Handle) -> Result<Agents> {
-        Ok(Agents {})
+struct Shell {
+    agent: NodeAgent,
+    machine: Machine,
+    reach: Reach,
+    runtime: Handle,
+    words: Sender<Word>,
+}
+
+impl Shell {
+    fn run(&mut self, inbox: &Receiver<Word>) {
+        loop {
+            let mut next = match inbox.recv_timeout(wait_for(self.agent.wake_at())) {
+                Ok(word) => Some(word),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.step(Input::Wake);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut heads: Option<(Arc<Head>, BTreeSet<Key>)> = None;
+            while let Some(word) = next {
+                match word {
+                    Word::Stop => return,
+                    Word::Input(input) => self.step(input),
+                    Word::Head(head, keys) => match &mut heads {
+                        Some((newest, changed)) => {
+                            *newest = head;
+                            changed.extend(keys);
+                        }
+                        None => heads = Some((head, keys.into_iter().collect())),
+                    },
+                }
+                next = inbox.try_recv().ok();
+            }
+            if let Some((head, changed)) = heads {
+                let changed = Some(changed.into_iter().collect());
+                self.step(Input::Head { snapshot: head.store.snapshot.clone(), changed });
+            }
+        }
     }
 
-    pub fn stop(&mut self, _keep_containers: bool) {}
+    fn step(&mut self, input: Input) {
+        for output in self.agent.step(Timestamp::now(), input) {
+            match output {
+                Output::Request(id, request) => self.ask(id, *request),
+                Output::Act(action) => self.act(action),
+            }
+        }
+    }
+
+    fn act(&self, action: Action) {
+        let (machine, words) = (Arc::clone(&self.machine), self.words.clone());
+        self.runtime.spawn_blocking(move || {
+            let _ = words.send(Word::Input(Input::Observed(machine(action))));
+        });
+    }
+
+    fn ask(&self, id: RequestId, request: Request) {
+        let words = self.words.clone();
+        self.reach.ask(request, move |reply| {
+            let _ = words.send(Word::Input(Input::Reply(id, reply)));
+        });
+    }
 }
 
-/// Ranges in use on this machine.
-pub fn ranges_in_use() -> Vec<Cidr> {
-    stead_host::network::ranges_in_use().unwrap_or_default()
+/// How long to sleep until an alarm.
+pub fn wait_for(alarm: Option<Timestamp>) -> Duration {
+    match alarm {
+        Some(at) => at.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
+        None => SLEEP_MAX,
+    }
 }
 
-/// The machine's own addresses, to be named by the serving certificate.
-pub fn host_addresses() -> Vec<IpAddr> {
-    Vec::new()
+/// How agents reach the API: by a call, for as long as the server lives.
+pub struct Reach(Weak<Server>);
+
+impl Reach {
+    pub fn new(server: Weak<Server>) -> Reach {
+        Reach(server)
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// Asks; the answer may come at once or on another thread.
+    pub fn ask(&self, request: Request, answer: impl FnOnce(Result<Bytes, Status>) + Send + 'static) {
+        let Some(server) = self.0.upgrade() else { return };
+        if stead_apiserver::is_read(&request) {
+            let head = server.plane.head();
+            return answer(flat(&server, stead_apiserver::serve_read(&head, Timestamp::now(), &request)));
+        }
+        let signer = Arc::clone(&server);
+        server.plane.ask(request, Box::new(move |reply| answer(flat(&signer, reply))));
+    }
 }
 
-/// Ends what a server that is gone left on the machine.
-pub fn sweep(_dir: &Path) -> Result<()> {
-    Ok(())
+/// The body of an answer, or the refusal.
+fn flat(server: &Server, reply: Reply) -> Result<Bytes, Status> {
+    let reply = match reply {
+        Reply::Sign(mut plan) => {
+            let token = crate::auth::sign_claims(server, &mut plan.claims)?;
+            plan.signed(&token)
+        }
+        other => other,
+    };
+    match reply.status() {
+        Some(status) => Err(status.clone()),
+        None => Ok(reply.flat().1.into()),
+    }
 }

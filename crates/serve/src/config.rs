@@ -114,7 +114,8 @@ impl Config {
         offset(self.node_cidr(n), 1)
     }
 
-    fn load(data_dir: &Path) -> Result<Option<Config>> {
+    /// The kept facts; None before the first start.
+    pub fn load(data_dir: &Path) -> Result<Option<Config>> {
         let path = data_dir.join("cluster.json");
         let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
         let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;

@@ -99,7 +99,8 @@ async fn answer(
     let mut request = parse(&parts, user)?;
     if crate::streams::is_upgrade(&request) {
         let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        return crate::streams::serve(server, request, &parts.headers, upgrade, body).await;
+        drop(body);
+        return crate::streams::upgrade(server, &request, &parts.headers, upgrade);
     }
     let bytes = collect(body).await?;
     let head = server.plane.head();

@@ -8,18 +8,23 @@ pub mod agent;
 pub mod auth;
 pub mod config;
 pub mod disk;
+pub mod fake;
 pub mod health;
 pub mod http;
 pub mod listen;
+pub mod nodes;
 pub mod pki;
 pub mod plane;
 pub mod run;
+pub mod services;
 pub mod streams;
 pub mod token;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stead_api::User;
+use stead_host::Host;
 
 pub use config::Options;
 pub use run::{forget, run};
@@ -35,5 +40,7 @@ pub struct Server {
     /// Who comes over the data directory's socket.
     pub administrator: Arc<User>,
     pub admin: admin::Admin,
-    pub agents: agent::Registry,
+    /// The machines of this process's nodes, by node name.
+    pub hosts: std::sync::OnceLock<BTreeMap<String, Arc<Host>>>,
+    pub ends: streams::Ends,
 }

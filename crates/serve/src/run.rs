@@ -10,7 +10,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -24,12 +24,12 @@ use stead_control::Plane;
 use tokio::sync::mpsc;
 
 use crate::admin::{Admin, Down};
-use crate::agent::Agents;
 use crate::config::{Config, Options, bind_api, preflight};
 use crate::disk::Disk;
+use crate::nodes::Nodes;
 use crate::pki::{Identity, Pki, write_private};
 use crate::plane::PlaneHandle;
-use crate::{Server, agent, listen, plane, token};
+use crate::{Server, listen, nodes, plane, token};
 
 /// Runs the server until it is told to stop. What goes wrong before it is ready is told to whoever started it.
 pub fn run(options: &Options) -> Result<()> {
@@ -66,7 +66,7 @@ impl Starter {
 /// A started server.
 struct Running {
     runtime: tokio::runtime::Runtime,
-    agents: Agents,
+    nodes: Nodes,
     plane: PlaneHandle,
     thread: std::thread::JoinHandle<()>,
     down: mpsc::Receiver<Down>,
@@ -81,7 +81,7 @@ fn start(options: &Options) -> Result<Running> {
     let dir = &options.data_dir;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("run"))?;
     let lock = take_lock(dir)?;
-    let config = Config::settle(options, &agent::ranges_in_use(), &fresh_id()?)?;
+    let config = Config::settle(options, &nodes::ranges_in_use(), &fresh_id()?)?;
     let listener = bind_api(config.api_port)?;
     config.save(dir)?;
     if options.notify.is_some() {
@@ -107,14 +107,15 @@ fn start(options: &Options) -> Result<Running> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (down, down_receiver) = mpsc::channel(1);
     let url = format!("https://127.0.0.1:{}", config.api_port);
-    let server = Arc::new_cyclic(|server| Server {
+    let server = Arc::new(Server {
         plane: plane.clone(),
         signer: token::Signer::new(&pki.token_key)
             .unwrap_or_else(|error| panic!("the key was made by Pki::open: {error}")),
         anonymous: Arc::new(User::anonymous()),
         administrator: Arc::new(administrator()),
         admin: Admin { started, url: url.clone(), down },
-        agents: agent::Registry::new(server.clone()),
+        hosts: OnceLock::new(),
+        ends: crate::streams::Ends::default(),
     });
     let identity = serving_identity(&pki, &config)?;
     let tls = pki.tls(&identity)?;
@@ -124,10 +125,10 @@ fn start(options: &Options) -> Result<Running> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let admin_socket = bind_admin(dir)?;
     drop(guard);
-    let agents = Agents::start(&server, &config, dir, runtime.handle())?;
+    let nodes = Nodes::start(&server, &config, dir, runtime.handle())?;
     runtime.spawn(listen::api(Arc::clone(&server), listener, tls));
     runtime.spawn(listen::admin(server, admin_socket));
-    Ok(Running { runtime, agents, plane, thread, down: down_receiver, _lock: lock })
+    Ok(Running { runtime, nodes, plane, thread, down: down_receiver, _lock: lock })
 }
 
 impl Running {
@@ -145,7 +146,7 @@ impl Running {
         })?;
         // A signal is how an init system restarts us: containers stay. Only `down` ends them.
         let keep_containers = down.as_ref().is_none_or(|down| down.keep_containers);
-        self.agents.stop(keep_containers);
+        self.nodes.stop(keep_containers);
         if let Some(down) = down {
             let _ = down.done.send(());
         }
@@ -205,7 +206,7 @@ fn serving_identity(pki: &Pki, config: &Config) -> Result<Identity> {
     let first_service = config.service_cidr.nth(1).unwrap_or(config.dns_ip);
     let mut addresses: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into(), first_service.into()];
     addresses.extend((0..config.nodes).map(|n| IpAddr::from(config.node_ip(n))));
-    addresses.extend(agent::host_addresses());
+    addresses.extend(nodes::host_addresses());
     pki.server(&names, &addresses)
 }
 
@@ -236,6 +237,6 @@ fn fresh_id() -> Result<String> {
 /// Removes everything of a cluster that is down: containers, network, files.
 pub fn forget(dir: &Path) -> Result<()> {
     let _lock = take_lock(dir)?;
-    agent::sweep(dir)?;
+    nodes::sweep(dir)?;
     fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
 }

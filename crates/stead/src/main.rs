@@ -7,10 +7,14 @@ use stead_cli::args::Flags;
 use stead_serve::Options;
 use stead_serve::config::parse_cidr;
 
+mod image;
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {
+        Some("shim") => exit(stead_host::shim::main(rest)),
+        Some("image") => report(image::run(rest)),
         Some("demo") => stead_demo::run(rest),
         Some("server") => report(server(rest)),
         Some("version" | "--version") => {
@@ -22,6 +26,11 @@ fn main() -> ExitCode {
             Err(error) => report(Err(error)),
         },
     }
+}
+
+/// A shim's own exit code.
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 fn report(outcome: Result<()>) -> ExitCode {

@@ -1,0 +1,90 @@
+//! What makes Services work on this machine: the forwarding rules, which follow every published head, and the DNS server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use stead_host::dns_server::{DnsConfig, DnsServer};
+use stead_host::network::Network;
+use stead_net::dns::ZoneConfig;
+use stead_net::proxy::Proxy;
+
+use crate::Server;
+use crate::config::Config;
+use crate::nodes::node_name;
+use crate::plane::PlaneHandle;
+
+const DNS_PORT: u16 = 53;
+
+/// The kinds from which rules are made.
+const KINDS: &[&str] = &["services", "endpointslices.discovery.k8s.io"];
+
+/// The thread that keeps the rules. Ends when this is dropped; the rules stay, for containers that go on.
+pub struct Services {
+    _dns: DnsServer,
+    news: Sender<News>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum News {
+    Changed,
+    Stop,
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        let _ = self.news.send(News::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts to keep the rules and to answer DNS.
+pub fn start(server: &Arc<Server>, config: &Config, network: &Arc<Network>) -> Result<Services> {
+    let dns = start_dns(server, config)?;
+    let (news, inbox) = channel();
+    let tell = news.clone();
+    server.plane.listen(Box::new(move |_, keys| {
+        if keys.iter().any(|key| KINDS.contains(&key.kind)) {
+            let _ = tell.send(News::Changed);
+        }
+    }));
+    let names = (0..config.nodes).map(node_name);
+    let addresses = (0..config.nodes).map(|n| config.node_ip(n));
+    let proxy = Proxy::new(names, addresses);
+    let (plane, network) = (server.plane.clone(), Arc::clone(network));
+    let thread =
+        std::thread::Builder::new().name("services".into()).spawn(move || keep(proxy, &plane, &network, &inbox));
+    Ok(Services { _dns: dns, news, thread: Some(thread.context("start the services' thread")?) })
+}
+
+fn start_dns(server: &Arc<Server>, config: &Config) -> Result<DnsServer> {
+    let ranges = vec![config.service_cidr, config.pod_cidr];
+    let zone = ZoneConfig { domain: config.domain.clone(), dns_ip: config.dns_ip, ranges };
+    let listen = vec![SocketAddr::from((config.dns_ip, DNS_PORT))];
+    let plane = server.plane.clone();
+    let config = DnsConfig { zone, listen, resolv_conf: "/etc/resolv.conf".into() };
+    DnsServer::start(config, move || plane.head().store.clone())
+        .context("the cluster's DNS server could not be started")
+}
+
+/// Applies the rules of every head that changed them; what piles up meanwhile is one change.
+fn keep(mut proxy: Proxy, plane: &PlaneHandle, network: &Network, inbox: &Receiver<News>) {
+    loop {
+        if proxy.follow(&plane.head().store)
+            && let Err(error) = network.apply(proxy.ruleset())
+        {
+            eprintln!("stead: the rules of Services could not be applied: {error}");
+        }
+        let mut next = inbox.recv().ok();
+        while let Some(news) = next {
+            match news {
+                News::Stop => return,
+                News::Changed => next = inbox.try_recv().ok(),
+            }
+        }
+    }
+}
