@@ -78,9 +78,14 @@ impl World {
 
     /// The next end that comes unasked.
     pub fn exited(&self) -> (ContainerRef, Exit) {
-        match self.seen.recv_timeout(Duration::from_secs(20)).unwrap() {
-            Observation::Exited(Container { container, state: ContainerState::Exited(exit), .. }) => (container, exit),
-            other => panic!("{other:?}"),
+        loop {
+            match self.seen.recv_timeout(Duration::from_secs(20)).unwrap() {
+                Observation::Exited(Container { container, state: ContainerState::Exited(exit), .. }) => {
+                    return (container, exit);
+                }
+                Observation::PullProgress { .. } => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 //! No harness: this program is also the shim that it starts, and the agent that a test kills (`agent`).
 
 mod commands;
-#[allow(dead_code, reason = "grows with the tests")]
 mod fixture;
+mod images;
 mod lifecycle;
 mod volumes;
 
@@ -20,7 +20,7 @@ fn main() {
         Some("agent") => return lifecycle::agent(&args[1..]),
         _ => {}
     }
-    let tests: Vec<Test> = [lifecycle::TESTS, commands::TESTS, volumes::TESTS].concat();
+    let tests: Vec<Test> = [lifecycle::TESTS, commands::TESTS, images::TESTS, volumes::TESTS].concat();
     if args.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return;
