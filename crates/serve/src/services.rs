@@ -53,7 +53,7 @@ pub fn start(server: &Arc<Server>, config: &Config, network: &Arc<Network>) -> R
         }
     }));
     let names = (0..config.nodes).map(node_name);
-    let addresses = (0..config.nodes).map(|n| config.node_ip(n));
+    let addresses = (0..config.nodes).map(|n| config.node_ip(n)).chain([config.dns_ip]);
     let proxy = Proxy::new(names, addresses);
     let (plane, network) = (server.plane.clone(), Arc::clone(network));
     let thread =
