@@ -8,6 +8,7 @@ mod build;
 mod check;
 mod descriptions;
 mod packages;
+mod protobuf;
 mod schema;
 mod tidy;
 
@@ -23,6 +24,7 @@ usage: cargo xtask VERB
   bench [FLAGS]       the benchmark (see its --help)
   schema DEFINITIONS  make schema/ from the published definitions
   descriptions        make the texts of kubectl explain
+  protobuf FOLDER     make the table of protobuf field numbers from the source of k8s-pb
 ";
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn dispatch() -> Result<()> {
         }
         ["schema", definitions] => schema::run(definitions.as_ref()),
         ["descriptions"] => descriptions::run(),
+        ["protobuf", folder] => protobuf::run(folder.as_ref()),
         ["help" | "--help"] | [] => {
             print!("{HELP}");
             Ok(())

@@ -5,7 +5,7 @@
 //! after merging.
 
 use serde_json::{Value, json};
-use stead_api::document::{Document, parse_json, parse_yaml};
+use stead_api::document::{Document, parse_json, parse_protobuf, parse_yaml};
 use stead_api::request::PatchType;
 use stead_api::schema::{self, KindSchema};
 use stead_api::{Resource, Status, Verb};
@@ -68,10 +68,11 @@ fn parse(bytes: &[u8], content_type: &str, kind: &Kind) -> Result<Document, Stat
             parse_yaml(text)
         }
         media if media.starts_with("application/") && media.ends_with("patch+json") => parse_json(bytes),
+        "application/vnd.kubernetes.protobuf" => parse_protobuf(bytes),
         other => {
             return Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml (got \"{other}\")"
+                 application/yaml, application/vnd.kubernetes.protobuf (got \"{other}\")"
             )));
         }
     };
@@ -186,7 +187,7 @@ mod tests {
             ),
             ("[]", "", "400 the object provided is unrecognized (must be of type ConfigMap)"),
             ("{", "", "400 the object provided is unrecognized (must be of type ConfigMap)"),
-            ("x", "application/vnd.kubernetes.protobuf", "415 the body of the request was in an unknown format"),
+            ("x", "text/html", "415 the body of the request was in an unknown format"),
             (
                 r#"{"data":[]}"#,
                 "",
