@@ -333,6 +333,22 @@ impl Host {
         Ok(())
     }
 
+    /// Forgets every pod of the node and takes away what carries the cluster's name outside the data directory.
+    pub fn remove_all(&self) -> io::Result<()> {
+        for uid in record::names_in(&self.paths.sandboxes())? {
+            self.remove_pod(&uid).map_err(|fault| io::Error::other(fault.message))?;
+        }
+        self.cgroups.remove(&self.node_group())?;
+        let cluster = format!("/stead-{}", self.config.cluster_id);
+        // Another node of the cluster still has its groups; the last one takes the rest.
+        if self.cgroups.children(&cluster).iter().all(|group| group == "shims") {
+            self.cgroups.kill_all(&cluster)?;
+            self.cgroups.remove(&cluster)?;
+            remove_all(&self.paths.run)?;
+        }
+        Ok(())
+    }
+
     /// A namespace and, with a network, an address: `wanted` again if it can be had.
     fn attach_network(&self, uid: &str, pins: &Path, wanted: Option<IpAddr>) -> io::Result<(Option<IpAddr>, PathBuf)> {
         if let Some(network) = &self.config.network {
@@ -367,6 +383,14 @@ impl Host {
         let mut attempts = state.values().filter(|k| k.record.pod == pod && k.record.name == name);
         let running = attempts.clone().find(|k| matches!(k.state, ContainerState::Running { .. }));
         running.or(attempts.next_back()).map(|k| k.record.key())
+    }
+}
+
+/// Fine when it is not there.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 

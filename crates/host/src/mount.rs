@@ -25,6 +25,9 @@ pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path, no_
     fs::set_permissions(upper, fs::Permissions::from_mode(0o755))?;
     let lower: Vec<String> = layers.iter().rev().map(|l| l.display().to_string()).collect();
     let paths = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
+    if paths.len() > OPTIONS_BYTES_MAX {
+        return overlay_of_many(&lower, upper, work, target, no_devices);
+    }
     let mut flags = MountFlags::empty();
     if no_devices {
         flags |= MountFlags::NODEV;
@@ -45,6 +48,35 @@ pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path, no_
         )),
         e => io::Error::from(e),
     })
+}
+
+/// The kernel takes a page of options, with room for `,volatile`.
+const OPTIONS_BYTES_MAX: usize = 4000;
+
+/// Layer by layer, for images of so many that one page of options cannot name them.
+fn overlay_of_many(lower: &[String], upper: &Path, work: &Path, target: &Path, no_devices: bool) -> io::Result<()> {
+    let too_old = |e: rustix::io::Errno| match e {
+        rustix::io::Errno::INVAL => io::Error::other(format!(
+            "the image has {} layers, more than this kernel can stack: Linux 6.5 can",
+            lower.len()
+        )),
+        e => e.into(),
+    };
+    let fs = rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in lower {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), "lowerdir+", layer.as_str()).map_err(too_old)?;
+    }
+    rustix::mount::fsconfig_set_string(fs.as_fd(), "upperdir", upper)?;
+    rustix::mount::fsconfig_set_string(fs.as_fd(), "workdir", work)?;
+    rustix::mount::fsconfig_set_flag(fs.as_fd(), "volatile")?;
+    rustix::mount::fsconfig_create(fs.as_fd())?;
+    let mut flags = rustix::mount::MountAttrFlags::empty();
+    if no_devices {
+        flags |= rustix::mount::MountAttrFlags::MOUNT_ATTR_NODEV;
+    }
+    let tree = rustix::mount::fsmount(fs.as_fd(), rustix::mount::FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
+    rustix::mount::move_mount(tree.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    Ok(())
 }
 
 fn mount(source: &str, kind: &str, target: &Path, flags: MountFlags, data: &str) -> rustix::io::Result<()> {
@@ -433,6 +465,21 @@ mod tests {
         fs::write(dir.join("pin/f"), "x").unwrap();
         assert_eq!(fs::read_to_string(dir.join("volume/real/made/f")).unwrap(), "x");
         unmount(&dir.join("pin")).unwrap();
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn an_image_of_many_layers_is_stacked() {
+        let dir = dir("layers");
+        let layers: Vec<PathBuf> = (0..120).map(|n| dir.join(format!("{n:024}"))).collect();
+        for (number, layer) in layers.iter().enumerate() {
+            fs::create_dir(layer).unwrap();
+            fs::write(layer.join("top"), number.to_string()).unwrap();
+        }
+        let root = dir.join("root");
+        overlay(&layers, &dir.join("upper"), &dir.join("work"), &root, true).unwrap();
+        assert_eq!(fs::read_to_string(root.join("top")).unwrap(), "119");
+        unmount(&root).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -14,7 +14,7 @@ use rustix::mount::MountFlags;
 use stead_node::action::{NodeFile, Observation, Reason, Sandbox, SandboxSpec, SandboxState, Volume};
 
 use crate::record::{self, SandboxRecord};
-use crate::{Fault, Host, mount, sys};
+use crate::{Fault, Host, mount, remove_all, sys};
 
 const SHM: &str = "mode=1777,size=65536k";
 
@@ -215,13 +215,6 @@ impl Host {
 pub(crate) fn check_name(name: &str) -> io::Result<()> {
     let fits = !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && !name.contains(['/', '\0']);
     if fits { Ok(()) } else { Err(io::Error::other(format!("invalid name {name:?}"))) }
-}
-
-fn remove_all(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }
 
 pub(crate) fn node_file(file: &NodeFile, path: &str) -> io::Result<String> {

@@ -200,9 +200,7 @@ pub fn sweep(data_dir: &Path) -> Result<()> {
         };
         let host = Arc::new(Host::open(host, |_| {})?);
         stop_containers(&host, |_| GRACE_SECONDS);
-        for sandbox in host.observe().map(|world| world.sandboxes).unwrap_or_default() {
-            host.perform(Action::RemovePod { pod: sandbox.pod.uid });
-        }
+        host.remove_all().with_context(|| format!("take the pods of {name} away"))?;
     }
     network.remove_all().context("take the cluster's network away")
 }

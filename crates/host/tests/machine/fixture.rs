@@ -123,19 +123,15 @@ impl Drop for World {
             self.host = Some(open(&self.dir, &self.cluster).0);
         }
         let host = self.host.take().unwrap();
-        for sandbox in host.observe().unwrap().sandboxes {
-            let removed = host.perform(Action::RemovePod { pod: sandbox.pod.uid.clone() });
-            if !std::thread::panicking() {
-                assert_eq!(removed, Observation::PodRemoved { pod: sandbox.pod.uid });
-            }
+        let removed = host.remove_all();
+        if !std::thread::panicking() {
+            removed.unwrap();
         }
         drop(host);
         if !std::thread::panicking() {
             self.assert_nothing_left();
         }
         let _ = std::fs::remove_dir_all(&self.dir);
-        let _ = std::fs::remove_dir_all(Path::new("/run/stead").join(&self.cluster));
-        remove_groups(&self.cluster);
     }
 }
 
@@ -145,12 +141,8 @@ impl World {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let ours: Vec<&str> = mounts.lines().filter(|l| l.contains(&self.cluster)).collect();
         assert!(ours.is_empty(), "mounts left: {ours:#?}");
-        for group in groups(&self.cluster) {
-            let procs = std::fs::read_to_string(group.join("node/cgroup.procs")).unwrap_or_default();
-            assert_eq!(procs, "", "processes left in {}", group.display());
-            let pods: Vec<_> = std::fs::read_dir(group.join("node")).into_iter().flatten().flatten().collect();
-            assert!(pods.iter().all(|e| !e.file_type().unwrap().is_dir()), "groups left in {}", group.display());
-        }
+        assert_eq!(groups(&self.cluster), Vec::<PathBuf>::new(), "groups left");
+        assert!(!Path::new("/run/stead").join(&self.cluster).exists(), "run directory left");
     }
 }
 
@@ -159,15 +151,6 @@ fn groups(cluster: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let below = std::fs::read_dir(root).unwrap().flatten().map(|e| e.path());
     below.chain([root.to_path_buf()]).map(|p| p.join(&name)).filter(|p| p.exists()).collect()
-}
-
-fn remove_groups(cluster: &str) {
-    for group in groups(cluster) {
-        for inner in ["node", "shims"] {
-            let _ = std::fs::remove_dir(group.join(inner));
-        }
-        let _ = std::fs::remove_dir(group);
-    }
 }
 
 pub fn open(dir: &Path, cluster: &str) -> (Host, Receiver<Observation>) {
