@@ -61,7 +61,13 @@ impl World {
     }
 
     pub fn view(&self) -> View<'_> {
-        View { snapshot: self.store.snapshot(), registry: &self.registry, cluster: &self.cluster, now: self.now }
+        View {
+            snapshot: self.store.snapshot(),
+            registry: &self.registry,
+            cluster: &self.cluster,
+            now: self.now,
+            started: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn object(&self, keyword: &str, name: &str, words: &[&str]) -> Value {

@@ -71,7 +71,8 @@ fn heartbeat(view: &View, object: &Object, node: &Node) -> (Timestamp, i64) {
     let ready = conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
     let posted = ready.and_then(|c| c.last_heartbeat_time.as_ref()).map(|t| t.0);
     match renewed.max(posted) {
-        Some(last) => (last, GRACE_SECONDS),
+        // While the server was away nobody could be heard.
+        Some(last) => (last.max(view.started), GRACE_SECONDS),
         None => (object.meta.creation_timestamp.unwrap_or(view.now), STARTUP_GRACE_SECONDS),
     }
 }

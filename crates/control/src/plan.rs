@@ -21,6 +21,8 @@ pub struct View<'a> {
     pub registry: &'a Registry,
     pub cluster: &'a Cluster,
     pub now: Timestamp,
+    /// Since when this plane has been there to be told anything: silence is counted from then.
+    pub started: Timestamp,
 }
 
 impl<'a> View<'a> {

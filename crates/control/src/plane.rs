@@ -51,8 +51,8 @@ pub struct Plane {
     queue: Queue,
     recorder: Recorder,
     now: Timestamp,
-    /// False until the first step has woken every key.
-    started: bool,
+    /// When the first step woke every key.
+    started: Option<Timestamp>,
 }
 
 impl Plane {
@@ -104,7 +104,7 @@ impl Plane {
             any,
             queue: Queue::default(),
             now: Timestamp::UNIX_EPOCH,
-            started: false,
+            started: None,
         })
     }
 
@@ -130,7 +130,7 @@ impl Plane {
 
     /// When to step even without requests; now or earlier while work is queued.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        if !self.started || !self.queue.is_idle() { Some(self.now) } else { self.queue.wake_at() }
+        if self.started.is_none() || !self.queue.is_idle() { Some(self.now) } else { self.queue.wake_at() }
     }
 
     /// The head as it is in memory, which may be ahead of the disk: for the first publication after restore and for tests.
@@ -169,7 +169,13 @@ impl Plane {
     }
 
     fn view(&self) -> View<'_> {
-        View { snapshot: self.store.snapshot(), registry: &self.registry, cluster: &self.cluster, now: self.now }
+        View {
+            snapshot: self.store.snapshot(),
+            registry: &self.registry,
+            cluster: &self.cluster,
+            now: self.now,
+            started: self.started.unwrap_or(self.now),
+        }
     }
 
     fn batch(&mut self, replies: Vec<(RequestId, Reply)>) -> Batch {
@@ -183,8 +189,8 @@ impl Plane {
 
     /// Reconciles until nothing is queued or the budget is used up.
     fn settle(&mut self) {
-        if !self.started {
-            self.started = true;
+        if self.started.is_none() {
+            self.started = Some(self.now);
             self.wake_everything();
         }
         self.queue.wake_due(self.now);
@@ -239,8 +245,13 @@ impl Plane {
     }
 
     fn wake_watchers(&mut self, event: &Event, settled: Option<&Item>) {
-        let view =
-            View { snapshot: self.store.snapshot(), registry: &self.registry, cluster: &self.cluster, now: self.now };
+        let view = View {
+            snapshot: self.store.snapshot(),
+            registry: &self.registry,
+            cluster: &self.cluster,
+            now: self.now,
+            started: self.started.unwrap_or(self.now),
+        };
         for (controller, keys) in self.watchers.get(event.key().kind).into_iter().flatten().chain(&self.any) {
             for key in keys(&view, event) {
                 let item = (*controller, key);

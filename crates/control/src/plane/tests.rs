@@ -388,6 +388,22 @@ fn a_silent_node_keeps_its_pod_until_a_person_says_that_it_is_gone_f01_f03_f08_i
 }
 
 #[test]
+fn a_node_is_not_blamed_for_the_servers_own_absence_f01() {
+    let mut world = with_web(1);
+    world.play();
+    let records = world.disk.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() });
+    world.plane = Plane::restore(9, cluster(), world.revision, records.collect::<Vec<_>>()).expect("sound records");
+    world.now = world.now.checked_add(SignedDuration::from_hours(5)).expect("a time");
+    let batch = world.plane.step(world.now, Vec::new());
+    world.commit(batch);
+    world.settle();
+    let ready = |world: &World| world.value(POD, "web-0")["status"]["conditions"][0]["status"].clone();
+    assert_eq!(ready(&world), "True");
+    world.wait(50);
+    assert_eq!(ready(&world), "False", "it had its time");
+}
+
+#[test]
 fn events_expire_after_an_hour_i12() {
     let mut world = with_web(1);
     world.play();
