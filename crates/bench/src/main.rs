@@ -1,1 +1,106 @@
-fn main() {}
+//! `stead-bench`: measures any Kubernetes API server through its kubeconfig, so that two servers can be compared with one program.
+//!
+//! Start at `main`; each suite is a file: `crud.rs` (create, get, patch, list), `fanout.rs` (watch), `sets.rs` (StatefulSets with a
+//! fake kubelet of our own), `process.rs` (start-up, idle memory and CPU).
+
+mod client;
+mod crud;
+mod fanout;
+mod kubelet;
+mod process;
+mod sets;
+mod stats;
+
+use anyhow::{Context, Result, bail};
+
+use client::Target;
+
+const HELP: &str = "\
+usage: stead-bench --kubeconfig FILE [FLAGS] SUITE…
+suites: crud watch sets idle startup all (crud watch sets)
+  --context NAME    the context to use (default: the current one)
+  --objects N       objects made by crud (default 20000)
+  --workers N       requests in flight (default 64)
+  --watchers N      watchers of watch (default 100)
+  --pods N          replicas of sets (default 100)
+  --pid N           process of idle: repeat for servers of several processes
+  --seconds N       how long idle looks (default 20)
+  --start CMD       command of startup: returns when the API answers; measured with --stop CMD between runs
+  --stop CMD
+";
+
+/// What to measure, and how much of it.
+pub struct Plan {
+    pub objects: usize,
+    pub workers: usize,
+    pub watchers: usize,
+    pub pods: usize,
+    pub pids: Vec<u32>,
+    pub seconds: u64,
+    pub start: Option<String>,
+    pub stop: Option<String>,
+}
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(run(&std::env::args().skip(1).collect::<Vec<_>>()))
+}
+
+async fn run(args: &[String]) -> Result<()> {
+    let mut plan = Plan {
+        objects: 20_000,
+        workers: 64,
+        watchers: 100,
+        pods: 100,
+        pids: Vec::new(),
+        seconds: 20,
+        start: None,
+        stop: None,
+    };
+    let (mut kubeconfig, mut context, mut suites) = (None, None, Vec::new());
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--kubeconfig" => kubeconfig = Some(value()?.clone()),
+            "--context" => context = Some(value()?.clone()),
+            "--objects" => plan.objects = value()?.parse()?,
+            "--workers" => plan.workers = value()?.parse()?,
+            "--watchers" => plan.watchers = value()?.parse()?,
+            "--pods" => plan.pods = value()?.parse()?,
+            "--pid" => plan.pids.push(value()?.parse()?),
+            "--seconds" => plan.seconds = value()?.parse()?,
+            "--start" => plan.start = Some(value()?.clone()),
+            "--stop" => plan.stop = Some(value()?.clone()),
+            "--help" | "-h" => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            flag if flag.starts_with("--") => bail!("there is no flag {flag}\n{HELP}"),
+            suite => suites.push(suite.to_owned()),
+        }
+    }
+    if suites.is_empty() {
+        bail!("name a suite\n{HELP}");
+    }
+    let target = || -> Result<Target> {
+        Target::load(kubeconfig.as_deref().context("--kubeconfig is needed")?, context.as_deref())
+    };
+    println!("{:<34} {:>12} {:>10} {:>10}", "measured", "per second", "p50 ms", "p99 ms");
+    for suite in &suites {
+        match suite.as_str() {
+            "crud" => crud::run(&target()?, &plan).await?,
+            "watch" => fanout::run(&target()?, &plan).await?,
+            "sets" => sets::run(&target()?, &plan).await?,
+            "idle" => process::idle(&plan).await?,
+            "startup" => process::startup(&plan).await?,
+            "all" => {
+                crud::run(&target()?, &plan).await?;
+                fanout::run(&target()?, &plan).await?;
+                sets::run(&target()?, &plan).await?;
+            }
+            other => bail!("there is no suite {other}\n{HELP}"),
+        }
+    }
+    Ok(())
+}
