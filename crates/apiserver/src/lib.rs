@@ -16,6 +16,7 @@ pub mod discovery;
 mod draft;
 mod encode;
 mod eviction;
+mod impersonate;
 mod jsonpath;
 mod managed;
 mod openapi;
@@ -43,6 +44,7 @@ pub use body::{Decoded, decode_body};
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use context::{Cluster, Context, Head, Ids};
 pub use custom::registry_of;
+pub use impersonate::{Impersonation, impersonate};
 pub use reply::{Body, Reply, SignPlan, StreamPlan, WatchPlan};
 pub use watch::{watch_bookmark, watch_error, watch_next};
 

@@ -5,17 +5,48 @@ use std::sync::Arc;
 use http::{HeaderMap, Response};
 use jiff::Timestamp;
 use stead_api::{Request, Status, TokenClaims, User};
-use stead_apiserver::SignPlan;
+use stead_apiserver::{Impersonation, SignPlan};
 
 use crate::Server;
 use crate::http::{Out, bearer};
 use crate::token::ISSUER;
 
-/// The user behind a request: a bearer token wins over the connection's certificate.
+/// The user a request is judged as: who sent it, or whom that one may impersonate.
 ///
 /// # Errors
-/// 401 for a token that is not (or no longer) valid.
+/// 401 for a token that is not (or no longer) valid, 403 for an impersonation that is not allowed.
 pub fn user(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
+    let asker = authenticated(server, peer, headers)?;
+    let wanted = impersonation(headers);
+    if !wanted.is_asked_for() {
+        return Ok(asker);
+    }
+    let head = server.plane.head();
+    stead_apiserver::impersonate(&head.store.snapshot, &asker, &wanted).map(Arc::new)
+}
+
+/// What the `Impersonate-*` headers say.
+fn impersonation(headers: &HeaderMap) -> Impersonation {
+    let mut wanted = Impersonation::default();
+    for (name, value) in headers {
+        let Some(field) = name.as_str().strip_prefix("impersonate-") else { continue };
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        match field {
+            "user" => wanted.user = value,
+            "uid" => wanted.uid = value,
+            "group" => wanted.groups.push(value),
+            field => {
+                if let Some(key) = field.strip_prefix("extra-") {
+                    wanted.extra.entry(stead_api::request::decode(key)).or_default().push(value);
+                }
+            }
+        }
+    }
+    wanted
+}
+
+/// The sender: a bearer token wins over the connection's certificate.
+fn authenticated(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
     if let Some(token) = bearer(headers) {
         let claims = claims(server, token).map_err(|_| Status::unauthorized())?;
         let head = server.plane.head();

@@ -1,0 +1,105 @@
+//! Acting as somebody else: `kubectl --as`, the `Impersonate-*` headers.
+//!
+//! Who asks must be allowed to `impersonate` the user (or service account), each group, the uid and each extra value; what is
+//! then asked is judged by the rights of the other alone.
+
+use std::collections::BTreeMap;
+
+use stead_api::{Status, User};
+use stead_store::Snapshot;
+
+use crate::access::{Attributes, authorize};
+
+/// Whom the headers name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Impersonation {
+    pub user: String,
+    pub groups: Vec<String>,
+    pub uid: String,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl Impersonation {
+    pub fn is_asked_for(&self) -> bool {
+        *self != Impersonation::default()
+    }
+}
+
+/// The user that `asker` may act as.
+///
+/// # Errors
+/// 403 when it may not, 500 (as upstream) for headers that name no user.
+pub fn impersonate(snapshot: &Snapshot, asker: &User, wanted: &Impersonation) -> Result<User, Status> {
+    if wanted.user.is_empty() {
+        return Err(Status::internal("groups, uid or extra cannot be impersonated without a user"));
+    }
+    let may = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
+        let attributes = Attributes { verb: "impersonate", group, resource, subresource, namespace, name, path: "" };
+        authorize(snapshot, asker, &attributes)
+    };
+    let account = wanted.user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    match account {
+        Some((namespace, name)) => may("", "serviceaccounts", "", namespace, name)?,
+        None => may("", "users", "", "", &wanted.user)?,
+    }
+    for group in &wanted.groups {
+        may("", "groups", "", "", group)?;
+    }
+    if !wanted.uid.is_empty() {
+        may("authentication.k8s.io", "uids", "", "", &wanted.uid)?;
+    }
+    for (key, values) in &wanted.extra {
+        for value in values {
+            may("authentication.k8s.io", "userextras", key, "", value)?;
+        }
+    }
+    let mut groups = wanted.groups.clone();
+    if let (Some((namespace, _)), true) = (account, groups.is_empty()) {
+        groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+    }
+    let implied = match wanted.user.as_str() {
+        "system:anonymous" => "system:unauthenticated",
+        _ => "system:authenticated",
+    };
+    if !groups.iter().any(|group| group == implied || group == "system:unauthenticated") {
+        groups.push(implied.into());
+    }
+    Ok(User { name: wanted.user.clone(), uid: wanted.uid.clone(), groups, extra: wanted.extra.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admin() -> User {
+        User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() }
+    }
+
+    #[test]
+    fn the_groups_of_the_other_are_its_own() {
+        let store = stead_store::Store::default();
+        let become_one = |user: &str, groups: &[&str]| {
+            let groups = groups.iter().map(|one| (*one).to_owned()).collect();
+            let wanted = Impersonation { user: user.into(), groups, ..Impersonation::default() };
+            impersonate(store.snapshot(), &admin(), &wanted)
+                .map(|user| user.groups.join(" "))
+                .map_err(|error| error.code)
+        };
+        assert_eq!(become_one("joe", &[]).as_deref(), Ok("system:authenticated"));
+        assert_eq!(become_one("joe", &["dev"]).as_deref(), Ok("dev system:authenticated"));
+        let groups = "system:serviceaccounts system:serviceaccounts:default system:authenticated";
+        assert_eq!(become_one("system:serviceaccount:default:me", &[]).as_deref(), Ok(groups));
+        assert_eq!(become_one("system:anonymous", &[]).as_deref(), Ok("system:unauthenticated"));
+        assert_eq!(become_one("", &["dev"]), Err(500));
+    }
+
+    #[test]
+    fn without_the_right_nobody_is_impersonated() {
+        let store = stead_store::Store::default();
+        let asker = User { name: "eve".into(), ..User::default() };
+        let wanted = Impersonation { user: "joe".into(), ..Impersonation::default() };
+        let error = impersonate(store.snapshot(), &asker, &wanted).expect_err("forbidden");
+        let text = "users \"joe\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope";
+        assert_eq!((error.code, error.message.as_str()), (403, text));
+    }
+}
