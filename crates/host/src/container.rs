@@ -99,12 +99,14 @@ impl Host {
     fn prepare(&self, spec: &ContainerSpec, sandbox: &SandboxRecord, dir: &Path) -> Result<ContainerRecord, Fault> {
         let key = &spec.container;
         let create = |e: io::Error| fault(Reason::CreateContainerError, e);
+        let loading = self.images.loading().map_err(|e| fault(Reason::CreateContainerError, e))?;
         let image = self.images.find(&spec.image_id).map_err(|e| fault(Reason::ImageInspectError, e))?;
         let image =
             image.ok_or_else(|| fault(Reason::ImageInspectError, format!("no such image: {}", spec.image_id)))?;
         let layers = self.images.layers(&image.id).unwrap_or_default();
         let root = self.paths.rootfs(key);
         mount::overlay(&layers, &dir.join("upper"), &dir.join("work"), &root, self.cgroups.is_v2).map_err(create)?;
+        drop(loading);
         let security = &spec.security;
         let user = user::resolve(&root, &image.config.user, security.run_as_user, security.run_as_group)
             .map_err(|e| fault(Reason::CreateContainerError, e))?;

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: a layer or image is there whole or not at all (made aside, synced, renamed), also over a power cut; layers are
 //! shared by their digest; an image that a container uses is not removed.
+//! Several processes may have it open (the server, and `stead image` beside it): changes are made under a file lock and seen by
+//! all, and layers are only removed while nobody loads or mounts any.
 //! The built-in image [`BUILT_IN`] is the running binary itself, made when first asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use stead_node::action::{Image, ImageConfig};
 
 use crate::image_name::{ImageName, is_hash};
-use crate::image_unpack;
-use crate::record;
+use crate::{image_unpack, mount, record};
 
 pub const BUILT_IN: &str = "stead.local/demo:1";
 
@@ -51,24 +53,18 @@ pub struct ImageStore {
     dir: PathBuf,
     state: Mutex<State>,
     next_temporary: AtomicU64,
-    /// Loads and pulls that go on: their layers have no image yet.
-    loads: AtomicU64,
 }
 
-/// While it lives no layer is removed.
-pub struct Loading<'a>(&'a ImageStore);
-
-impl Drop for Loading<'_> {
-    fn drop(&mut self) {
-        self.0.loads.fetch_sub(1, Ordering::SeqCst);
-    }
-}
+/// While it lives no process removes a layer.
+pub struct Loading(#[allow(dead_code, reason = "its drop gives the lock back")] fs::File);
 
 #[derive(Default)]
 struct State {
     /// Normalised name → image id.
     names: BTreeMap<String, String>,
     images: BTreeMap<String, Stored>,
+    /// Which `names.json` this was read from: another inode means that another process changed it.
+    stamp: Option<(u64, i64, i64)>,
 }
 
 /// `configs/<hash>.json`
@@ -96,29 +92,36 @@ pub struct StoredConfig {
 impl ImageStore {
     pub fn open(dir: &Path) -> Result<ImageStore, ImageError> {
         let at = |what: &str| ImageError::disk(format!("open image store {}: {what}", dir.display()));
-        let _ = fs::remove_dir_all(dir.join("tmp"));
         for sub in ["tmp", "layers", "configs"] {
             fs::create_dir_all(dir.join(sub)).map_err(at(sub))?;
         }
-        let mut state = State::default();
-        for entry in fs::read_dir(dir.join("configs")).map_err(at("configs"))? {
-            let path = entry.map_err(at("configs"))?.path();
-            if path.extension().is_some_and(|e| e == "json")
-                && let Some(stored) = record::read::<Stored>(&path).map_err(at("configs"))?
-            {
-                state.images.insert(stored.id.clone(), stored);
-            }
-        }
-        state.names = record::read(&dir.join("names.json")).map_err(at("names.json"))?.unwrap_or_default();
-        state.names.retain(|_, id| state.images.contains_key(id));
-        let (next_temporary, loads) = (AtomicU64::new(0), AtomicU64::new(0));
-        let store = ImageStore { dir: dir.to_path_buf(), state: Mutex::new(state), next_temporary, loads };
-        store.remove_unused_layers().map_err(at("layers"))?;
+        let state = read_state(dir).map_err(at("names"))?;
+        let store = ImageStore { dir: dir.to_path_buf(), state: Mutex::new(state), next_temporary: AtomicU64::new(0) };
+        store.remove_unused().map_err(at("layers"))?;
         Ok(store)
     }
 
+    /// What is on disk now. A store that cannot be read any more answers from what it knew.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamp(&self.dir) != state.stamp
+            && let Ok(fresh) = read_state(&self.dir)
+        {
+            *state = fresh;
+        }
+        state
+    }
+
+    fn lock(&self, name: &str, operation: FlockOperation) -> io::Result<fs::File> {
+        let file = fs::File::options().create(true).append(true).open(self.dir.join(name))?;
+        rustix::fs::flock(&file, operation)?;
+        Ok(file)
+    }
+
+    /// The one process that changes names at a time.
+    fn changing(&self) -> Result<fs::File, ImageError> {
+        let lock = self.lock("names.lock", FlockOperation::LockExclusive);
+        lock.map_err(ImageError::disk("lock the image store"))
     }
 
     /// By name or id; makes the built-in image when it is the one asked for.
@@ -176,15 +179,15 @@ impl ImageStore {
         self.layer_dir(diff_id).exists()
     }
 
-    /// To be held from before the first layer until the image is added.
-    pub fn loading(&self) -> Loading<'_> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        Loading(self)
+    /// To be held from before the first layer until the image is added, and until its layers are mounted.
+    pub fn loading(&self) -> Result<Loading, ImageError> {
+        let lock = self.lock("layers.lock", FlockOperation::LockShared);
+        lock.map(Loading).map_err(ImageError::disk("lock the image store"))
     }
 
     pub fn temporary(&self) -> Result<PathBuf, ImageError> {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let dir = self.dir.join("tmp").join(number.to_string());
+        let dir = self.dir.join("tmp").join(format!("{}-{number}", std::process::id()));
         fs::create_dir(&dir).map_err(ImageError::disk(format!("create {}", dir.display())))?;
         Ok(dir)
     }
@@ -221,21 +224,22 @@ impl ImageStore {
     pub fn add(&self, stored: Stored, names: &[String]) -> Result<Image, ImageError> {
         let id = stored.id.clone();
         let what = format!("record image {id}");
+        let _changing = self.changing()?;
         let mut state = self.state();
         let mut stored = stored;
         if let Some(known) = state.images.get(&id) {
-            stored
-                .digests
-                .extend(known.digests.iter().filter(|d| !stored.digests.contains(d)).cloned().collect::<Vec<_>>());
+            let more: Vec<String> = known.digests.iter().filter(|d| !stored.digests.contains(d)).cloned().collect();
+            stored.digests.extend(more);
         }
         record::write_durably(&self.config_path(&id), &stored).map_err(ImageError::disk(what.clone()))?;
-        state.images.insert(id.clone(), stored);
         let mut all = state.names.clone();
         for name in names {
             all.insert(name.clone(), id.clone());
         }
         record::write_durably(&self.dir.join("names.json"), &all).map_err(ImageError::disk(what.clone()))?;
+        state.images.insert(id.clone(), stored);
         state.names = all;
+        state.stamp = stamp(&self.dir);
         drop(state);
         self.present(&id).ok_or(ImageError::Damaged(what))
     }
@@ -251,38 +255,42 @@ impl ImageStore {
             Some(_) => None,
             None => Some(parse(image)?.to_string()),
         };
+        let changing = self.changing()?;
         let mut state = self.state();
         let others = state.names.iter().any(|(n, id)| *id == found.id && Some(n) != name.as_ref());
         let goes = name.is_none() || !others;
-        if goes && in_use.contains(&found.id) {
+        let what = format!("remove image {image}");
+        let top = state.images.get(&found.id).and_then(|i| i.layers.last()).map(|layer| self.layer_dir(layer));
+        let is_mounted = top.is_some_and(|top| mount::is_top_of_an_overlay(&top));
+        if goes && (in_use.contains(&found.id) || is_mounted) {
             return Err(ImageError::InUse(image.to_string()));
         }
         let mut names = state.names.clone();
         names.retain(|n, id| if goes { *id != found.id } else { Some(n) != name.as_ref() });
-        let what = format!("remove image {image}");
-        record::write_durably(&self.dir.join("names.json"), &names).map_err(ImageError::disk(what.clone()))?;
-        state.names = names;
         if goes {
+            // First, for a name without an image is none, but an image without a name stays.
             fs::remove_file(self.config_path(&found.id)).map_err(ImageError::disk(what.clone()))?;
             state.images.remove(&found.id);
         }
-        drop(state);
-        self.remove_unused_layers().map_err(ImageError::disk(what))?;
+        record::write_durably(&self.dir.join("names.json"), &names).map_err(ImageError::disk(what.clone()))?;
+        state.names = names;
+        state.stamp = stamp(&self.dir);
+        drop((state, changing));
+        self.remove_unused().map_err(ImageError::disk(what))?;
         Ok(true)
     }
 
-    fn remove_unused_layers(&self) -> io::Result<()> {
-        let state = self.state();
-        // Left for the next removal or start.
-        if self.loads.load(Ordering::SeqCst) > 0 {
-            return Ok(());
-        }
+    /// Layers of no image, and what loads that were killed left; later, if anybody loads just now.
+    fn remove_unused(&self) -> io::Result<()> {
+        let Ok(_alone) = self.lock("layers.lock", FlockOperation::NonBlockingLockExclusive) else { return Ok(()) };
         let used: BTreeSet<PathBuf> =
-            state.images.values().flat_map(|i| &i.layers).map(|l| self.layer_dir(l)).collect();
-        for entry in fs::read_dir(self.dir.join("layers"))? {
-            let path = entry?.path();
-            if !used.contains(&path) {
-                fs::remove_dir_all(&path)?;
+            self.state().images.values().flat_map(|i| &i.layers).map(|l| self.layer_dir(l)).collect();
+        for dir in ["layers", "tmp"] {
+            for entry in fs::read_dir(self.dir.join(dir))? {
+                let path = entry?.path();
+                if !used.contains(&path) {
+                    fs::remove_dir_all(&path)?;
+                }
             }
         }
         Ok(())
@@ -290,7 +298,7 @@ impl ImageStore {
 
     /// The running binary as an image; a new binary is a new image.
     fn built_in(&self) -> Result<Image, ImageError> {
-        let _loading = self.loading();
+        let _loading = self.loading()?;
         let disk = |what: &str| ImageError::disk(format!("make the built-in image: {what}"));
         let exe = fs::metadata("/proc/self/exe").map_err(disk("/proc/self/exe"))?;
         let identity = format!("{}-{}-{}-{}.{}", exe.dev(), exe.ino(), exe.size(), exe.mtime(), exe.mtime_nsec());
@@ -308,6 +316,27 @@ impl ImageStore {
         let stored = Stored { layers: vec![id.clone()], id, digests: vec![], size_bytes: exe.size(), config };
         self.add(stored, &[BUILT_IN.to_string()])
     }
+}
+
+fn stamp(dir: &Path) -> Option<(u64, i64, i64)> {
+    let meta = fs::metadata(dir.join("names.json")).ok()?;
+    Some((meta.ino(), meta.mtime(), meta.mtime_nsec()))
+}
+
+fn read_state(dir: &Path) -> io::Result<State> {
+    // Before the contents: a change that comes between is then seen as one.
+    let mut state = State { stamp: stamp(dir), ..State::default() };
+    for entry in fs::read_dir(dir.join("configs"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "json")
+            && let Some(stored) = record::read::<Stored>(&path)?
+        {
+            state.images.insert(stored.id.clone(), stored);
+        }
+    }
+    state.names = record::read(&dir.join("names.json"))?.unwrap_or_default();
+    state.names.retain(|_, id| state.images.contains_key(id));
+    Ok(state)
 }
 
 fn fill_built_in(layer: &Path) -> io::Result<()> {

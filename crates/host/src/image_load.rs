@@ -23,7 +23,7 @@ const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 
 /// Loads every image of the file or directory.
 pub fn load(store: &ImageStore, path: &Path, progress: Progress) -> Result<Vec<Image>, ImageError> {
-    let _loading = store.loading();
+    let _loading = store.loading()?;
     let scratch = store.temporary()?;
     let result = Archive::open(path, &scratch)
         .map_err(ImageError::disk(format!("read {}", path.display())))

@@ -44,7 +44,7 @@ pub fn pull(
     if name.to_string() == image::BUILT_IN {
         return store.find(text)?.ok_or_else(|| ImageError::Refused(format!("{text}: not found")));
     }
-    let _loading = store.loading();
+    let _loading = store.loading()?;
     let registry = Registry::new(&name, credentials, insecure)?;
     pull_from(store, &name, &registry, progress).map_err(|e| match e {
         ImageError::Refused(why) => ImageError::Refused(format!("failed to pull and unpack image \"{name}\": {why}")),

@@ -125,6 +125,14 @@ pub fn mounts_below(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(below)
 }
 
+/// Is the directory the topmost layer of a mounted overlay?
+pub fn is_top_of_an_overlay(layer: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let layer = layer.display().to_string();
+    let tops = table.lines().filter_map(|l| l.split("lowerdir").nth(1)).map(|rest| rest.trim_start_matches(['+', '=']));
+    tops.map(|rest| rest.split([':', ',']).next().unwrap_or_default()).any(|top| top == layer)
+}
+
 /// Where a volume lies on the node once it is ensured.
 pub fn place(volume: &Volume, sandbox: &Path, pod_run: &Path) -> PathBuf {
     match &volume.source {

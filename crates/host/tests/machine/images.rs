@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::json;
-use stead_host::{BUILT_IN, ImageError};
+use stead_host::{BUILT_IN, ImageError, ImageStore};
 use stead_node::action::*;
 
 use crate::Test;
@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("archives_of_every_kind_load_under_their_names", archives_of_every_kind_load_under_their_names),
     ("a_damaged_archive_leaves_nothing", a_damaged_archive_leaves_nothing),
     ("images_go_when_nothing_uses_them", images_go_when_nothing_uses_them),
+    ("another_process_may_change_the_store", another_process_may_change_the_store),
     ("the_built_in_image_is_this_binary", the_built_in_image_is_this_binary),
     ("pulls_without_credentials", pulls_without_credentials),
     ("pulls_with_a_password", pulls_with_a_password),
@@ -186,6 +187,27 @@ fn images_go_when_nothing_uses_them() {
     assert_eq!(world.host().images(), []);
     assert_eq!(world.perform(remove()), Observation::ImageRemoved { image: IMAGE.into() });
     assert_eq!(world.failure(Action::FindImage { image: "UPPER".into() }).reason, Reason::InvalidImageName);
+}
+
+fn another_process_may_change_the_store() {
+    let world = World::new("twostores");
+    // `stead image` beside the server.
+    let other = ImageStore::open(&world.dir.join("images")).unwrap();
+    let archive = world.dir.join("a.tar");
+    std::fs::write(&archive, docker_archive("later:1")).unwrap();
+    stead_host::load_images(&other, &archive, &|_, _| {}).unwrap();
+    assert!(find(&world, "later:1").is_some());
+    let mut spec = container("uid-1", "main", "while :; do sleep 0.1; done");
+    world.sandbox("uid-1");
+    spec.image_id = "later:1".into();
+    world.start_spec(spec);
+    // It knows nothing of the container but sees the mount.
+    assert!(other.remove("later:1", &Default::default()).unwrap(), "only a name: the other one keeps the image");
+    let error = other.remove(IMAGE, &Default::default()).unwrap_err();
+    assert!(matches!(error, ImageError::InUse(_)), "{error}");
+    world.perform(Action::RemovePod { pod: "uid-1".into() });
+    assert!(other.remove(IMAGE, &Default::default()).unwrap());
+    assert_eq!((find(&world, IMAGE), world.host().images()), (None, vec![]));
 }
 
 fn the_built_in_image_is_this_binary() {
