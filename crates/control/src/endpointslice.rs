@@ -7,6 +7,8 @@
 //! service and a number; a Service with a selector always has a slice per address family, empty at worst.
 //! Upstream: pkg/controller/endpointslice and staging endpointslice/reconciler.go.
 
+pub mod mirror;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -420,12 +422,7 @@ mod tests {
             ports []
         "#]],
         );
-        check(
-            r#"svc web {"spec":{"selector":null}}"#,
-            expect![[r#"
-            ports []
-        "#]],
-        );
+        check(r#"svc web {"spec":{"selector":null}}"#, expect![""]);
         check(r#"svc web {"spec":{"type":"ExternalName"}}"#, expect![""]);
     }
 

@@ -131,12 +131,16 @@ fn push(list: &mut Value, item: Value) {
     }
 }
 
-/// Merge patch, without deletion.
+/// Merge patch: null removes a field.
 pub fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (_, Value::Null) => {}
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
+                if value.is_null() {
+                    into.shift_remove(key);
+                    continue;
+                }
                 merge(into.entry(key.clone()).or_insert(Value::Null), value);
             }
         }

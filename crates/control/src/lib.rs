@@ -46,6 +46,7 @@ pub const ALL: &[Controller] = &[
     volume::CONTROLLER,
     endpointslice::CONTROLLER,
     endpoints::CONTROLLER,
+    endpointslice::mirror::CONTROLLER,
     node::CONTROLLER,
     node::eviction::CONTROLLER,
     disruption::CONTROLLER,
