@@ -185,7 +185,10 @@ fn stop_containers(host: &Arc<Host>, grace: impl Fn(&str) -> u64) {
 
 /// Ends what a server that is gone left running, and takes the cluster's network away.
 pub fn sweep(data_dir: &Path) -> Result<()> {
-    let Some(config) = Config::load(data_dir)? else { return Ok(()) };
+    let Some(config) = Config::load(data_dir)?.filter(|config| config.nodes > 0) else {
+        // Without a node that runs anything there is nothing on the machine but files.
+        return Ok(());
+    };
     let network = Arc::new(open_network(data_dir, &config)?);
     let images = Arc::new(image_store(data_dir)?);
     for entry in std::fs::read_dir(data_dir.join("nodes")).into_iter().flatten().flatten() {
