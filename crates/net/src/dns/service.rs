@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
@@ -17,7 +18,7 @@ use crate::catalog::{self, Entry, ServiceKey};
 pub struct Facts {
     pub addresses: BTreeSet<IpAddr>,
     pub alias: Option<Name>,
-    pub services: BTreeSet<Srv>,
+    pub services: BTreeSet<Arc<Srv>>,
     pub pointers: BTreeSet<Name>,
 }
 
@@ -86,7 +87,7 @@ fn cluster_ip(names: &mut Names, own: &Name, spec: &ServiceSpec) {
         let Ok(number) = u16::try_from(port.port) else { continue };
         let srv = Srv { target: own.clone(), port: number, addresses: addresses.clone() };
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        serve(names, own, port.name.as_deref(), protocol, srv);
+        serve(names, own, port.name.as_deref(), protocol, Arc::new(srv));
     }
 }
 
@@ -128,19 +129,19 @@ fn serve_ports(names: &mut Names, own: &Name, endpoints: &[Endpoint]) {
     for endpoint in endpoints {
         for (port_name, protocol, number) in &endpoint.ports {
             let addresses = addresses_of[&endpoint.name].clone();
-            let srv = Srv { target: endpoint.name.clone(), port: *number, addresses };
-            names.entry(endpoint.name.clone()).or_default().services.insert(srv.clone());
+            let srv = Arc::new(Srv { target: endpoint.name.clone(), port: *number, addresses });
+            names.entry(endpoint.name.clone()).or_default().services.insert(Arc::clone(&srv));
             serve(names, own, port_name.as_deref(), protocol, srv);
         }
     }
 }
 
 /// Under the Service's name for every port, and under `_port._protocol` for named ones.
-fn serve(names: &mut Names, own: &Name, port_name: Option<&str>, protocol: &str, srv: Srv) {
+fn serve(names: &mut Names, own: &Name, port_name: Option<&str>, protocol: &str, srv: Arc<Srv>) {
     if let Some(port_name) = port_name.filter(|name| !name.is_empty()) {
         let labels = [format!("_{port_name}"), format!("_{protocol}")];
         if let Some(name) = own.child(labels.iter().map(String::as_str)) {
-            names.entry(name).or_default().services.insert(srv.clone());
+            names.entry(name).or_default().services.insert(Arc::clone(&srv));
         }
     }
     names.entry(own.clone()).or_default().services.insert(srv);

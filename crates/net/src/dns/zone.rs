@@ -45,7 +45,7 @@ pub struct Zone {
     dns_ip: Ipv4Addr,
     catalog: Catalog,
     names: BTreeMap<Name, Node>,
-    of_service: BTreeMap<ServiceKey, Arc<Names>>,
+    of_service: BTreeMap<ServiceKey, BTreeMap<Name, Arc<Facts>>>,
     soa: Records,
 }
 
@@ -53,7 +53,7 @@ pub struct Zone {
 #[derive(Default)]
 pub struct Node {
     /// Who says what about it. Several Services may point from one pod's address (D-09).
-    owners: BTreeMap<Owner, Arc<Names>>,
+    owners: BTreeMap<Owner, Arc<Facts>>,
     /// How many names lie directly below.
     below: usize,
     encoded: Encoded,
@@ -232,27 +232,33 @@ impl Zone {
         }
     }
 
-    fn own(&mut self, name: &Name, owner: Owner, facts: Arc<Names>) {
+    fn own(&mut self, name: &Name, owner: Owner, facts: Arc<Facts>) {
         own(&mut self.names, &self.domain, name, owner, facts);
     }
 
     /// Replaces what a Service says; only names whose facts differ are encoded anew.
     fn set_service(&mut self, key: ServiceKey, names: Names) {
-        let names = Arc::new(names);
-        let before = self.of_service.remove(&key).unwrap_or_default();
+        let mut known = self.of_service.remove(&key).unwrap_or_default();
         let owner = Owner::Service(key.clone());
-        for gone in before.keys().filter(|name| !names.contains_key(*name)) {
-            disown(&mut self.names, &self.domain, gone, &owner);
-            encode(&mut self.names, gone);
-        }
-        for (name, facts) in names.iter() {
-            own(&mut self.names, &self.domain, name, owner.clone(), Arc::clone(&names));
-            if before.get(name) != Some(facts) {
+        known.retain(|name, _| {
+            let stays = names.contains_key(name);
+            if !stays {
+                disown(&mut self.names, &self.domain, name, &owner);
                 encode(&mut self.names, name);
             }
+            stays
+        });
+        for (name, facts) in names {
+            if known.get(&name).is_some_and(|before| **before == facts) {
+                continue;
+            }
+            let facts = Arc::new(facts);
+            own(&mut self.names, &self.domain, &name, owner.clone(), Arc::clone(&facts));
+            encode(&mut self.names, &name);
+            known.insert(name, facts);
         }
-        if !names.is_empty() {
-            self.of_service.insert(key, names);
+        if !known.is_empty() {
+            self.of_service.insert(key, known);
         }
     }
 }
@@ -274,7 +280,7 @@ impl Node {
 }
 
 /// Adds an owner; a name that was not there comes into being below its parents, up to the zone's apex.
-fn own(names: &mut BTreeMap<Name, Node>, domain: &Name, name: &Name, owner: Owner, facts: Arc<Names>) {
+fn own(names: &mut BTreeMap<Name, Node>, domain: &Name, name: &Name, owner: Owner, facts: Arc<Facts>) {
     let is_new = !names.contains_key(name);
     names.entry(name.clone()).or_default().owners.insert(owner, facts);
     let mut child = is_new.then(|| name.clone());
@@ -311,7 +317,7 @@ fn parent_in_zone(name: &Name, domain: &Name) -> Option<Name> {
 
 fn encode(names: &mut BTreeMap<Name, Node>, name: &Name) {
     let Some(node) = names.get_mut(name) else { return };
-    let facts: Vec<&Facts> = node.owners.values().filter_map(|facts| facts.get(name)).collect();
+    let facts: Vec<&Facts> = node.owners.values().map(|facts| &**facts).collect();
     node.encoded = encoded(&facts);
 }
 
