@@ -1,7 +1,7 @@
 //! `up`, `down` and `delete`: the server's process, started, stopped and forgotten.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
@@ -15,6 +15,8 @@ use crate::{client, kubeconfig};
 
 /// How long the server may take to end after it was asked to.
 const STOP_SECONDS_MAX: u64 = 120;
+/// How much of a failed server's words is read.
+const LAST_WORDS_BYTES_MAX: u64 = 4096;
 
 /// The cluster that runs now.
 pub struct Running {
@@ -64,7 +66,8 @@ fn spawn(args: &Args, notify: &str) -> Result<Child> {
         .args(&args.server)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        // Until it leaves our terminal: what it says of flags that it does not understand.
+        .stderr(Stdio::piped())
         .spawn()
         .context("start the server")
 }
@@ -89,12 +92,23 @@ fn wait_ready(server: &mut Child, listener: UnixListener, data_dir: &Path) -> Re
             },
             Err(_) => {
                 if let Some(status) = server.try_wait()? {
+                    if let Some(why) = last_words(server) {
+                        bail!("{why}");
+                    }
                     let log = data_dir.join("stead.log");
                     bail!("the server ended ({status}) before it was ready; see {}", log.display());
                 }
             }
         }
     }
+}
+
+/// What a server that ended early said, on one line.
+fn last_words(server: &mut Child) -> Option<String> {
+    let mut said = String::new();
+    server.stderr.take()?.take(LAST_WORDS_BYTES_MAX).read_to_string(&mut said).ok()?;
+    let lines: Vec<&str> = said.lines().map(|line| line.trim_start_matches("stead: ")).collect();
+    (!lines.is_empty()).then(|| lines.join(" "))
 }
 
 /// Stops the server, and with it the containers unless they shall stay.

@@ -1,0 +1,9 @@
+//! The whole system: the real binary, driven by the real kubectl, running real containers. Needs root.
+//!
+//! Each module is a story on a cluster of its own, so that stories can run side by side; [`cluster::Cluster`] takes everything
+//! away at the end, also after a failure. Waiting is always for something, with a deadline; nothing sleeps and hopes.
+
+mod cluster;
+mod counter;
+mod lifecycle;
+mod text;
