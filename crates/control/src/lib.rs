@@ -30,7 +30,7 @@ mod volume;
 #[cfg(test)]
 mod fixture;
 
-pub use plan::{Action, Controller, EventType, Note, Plan, View, Watch};
+pub use plan::{Action, Controller, EventType, Note, Plan, Settles, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
 
 /// Every controller. Their order is the order within a round.

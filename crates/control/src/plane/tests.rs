@@ -13,6 +13,8 @@ use super::*;
 use crate::fixture::cluster;
 use crate::names::*;
 
+mod monkey;
+
 struct World {
     plane: Plane,
     now: Timestamp,
@@ -112,9 +114,10 @@ impl World {
 
     /// Plays the nodes once: bound pods run, terminating ones go. True when something changed.
     fn play_nodes(&mut self) -> bool {
-        let pods: Vec<Arc<stead_api::Object>> = self.snapshot().list(POD, "").cloned().collect();
+        let keys: Vec<Key> = self.snapshot().list(POD, "").map(|pod| pod.key.clone()).collect();
         let mut changed = false;
-        for pod in pods {
+        for key in keys {
+            let Some(pod) = self.snapshot().get(&key).cloned() else { continue };
             let path = format!("/api/v1/namespaces/{}/pods/{}", pod.key.namespace, pod.key.name);
             let mut value = pod.value();
             if value["spec"]["nodeName"].is_null() {
