@@ -1,0 +1,285 @@
+//! A node: an agent that may die, a machine that goes on without it, and the way to the server.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use stead_api::{Key, Request, Resource, Status, Verb};
+use stead_node::action::{Action, ContainerRef, Machine as Facts};
+use stead_node::{Input, NodeAgent, NodeConfig, Output, node_user};
+
+use crate::Sabotage;
+use crate::checks::{self, Verdict};
+use crate::machine::{Machine, short, show, show_observation};
+use crate::server::{From, Sender, show_target};
+use crate::world::{Message, World, after, start_of_time};
+
+pub struct Node {
+    pub name: String,
+    pub agent: Option<NodeAgent>,
+    /// Rises with every start of the agent; what was meant for an earlier one is lost.
+    pub life: u64,
+    pub machine: Machine,
+    pub alarm: Option<Timestamp>,
+    /// Names one stream of heads; a new one begins with a whole head.
+    pub link: u64,
+    pub is_cut_off: bool,
+    /// How often it was cut off.
+    pub cuts: u64,
+    newest_head: Timestamp,
+    fence_after: Option<SignedDuration>,
+    address: Ipv4Addr,
+    network: Ipv4Addr,
+    /// Actions under way, by a number in order.
+    under_way: BTreeMap<u64, Action>,
+    next_action: u64,
+}
+
+impl Node {
+    pub fn new(index: usize, fences: bool) -> Node {
+        let number = index as u8;
+        let network = Ipv4Addr::new(10, 244 + number, 0, 0);
+        Node {
+            name: format!("n{index}"),
+            agent: None,
+            life: 0,
+            machine: Machine::new(network),
+            alarm: None,
+            link: 0,
+            is_cut_off: false,
+            cuts: 0,
+            newest_head: start_of_time(),
+            fence_after: fences.then(|| SignedDuration::from_secs(35)),
+            address: Ipv4Addr::new(192, 168, 0, number + 1),
+            network,
+            under_way: BTreeMap::new(),
+            next_action: 0,
+        }
+    }
+
+    fn config(&self) -> NodeConfig {
+        NodeConfig {
+            name: self.name.clone(),
+            node_ip: IpAddr::V4(self.address),
+            pod_cidr: format!("{}/16", self.network),
+            dns_ip: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)),
+            domain: "cluster.local".into(),
+            volumes_dir: format!("/{}/volumes", self.name).into(),
+            machine: Facts {
+                machine_id: self.name.clone(),
+                boot_id: self.machine.boot.to_string(),
+                kernel_version: "6.1".into(),
+                os_image: "none".into(),
+                architecture: "amd64".into(),
+                runtime_version: "fake://1".into(),
+                cpus: 16,
+                memory_bytes: 64 << 30,
+                disk_bytes: 1 << 40,
+                disk_free_bytes: 1 << 39,
+            },
+            max_pods: 110,
+            labels: BTreeMap::new(),
+            port: 10250,
+            version: "v1.36.0".into(),
+            user: node_user(&self.name),
+            fence_after: self.fence_after,
+        }
+    }
+}
+
+impl World {
+    pub fn start_agent(&mut self, node: usize, life: u64) {
+        if self.nodes[node].life != life || self.nodes[node].agent.is_some() {
+            return;
+        }
+        self.say(&format!("agent {node} starts"));
+        let seed = self.chance.word() >> 24;
+        let own = &mut self.nodes[node];
+        own.life += 1;
+        own.agent = Some(NodeAgent::new(own.config(), seed));
+        let world = own.machine.fake.observe();
+        self.step_agent(node, Input::World(world));
+        self.send_head(node, None);
+    }
+
+    /// The agent dies. What it had asked of the machine is done or is not, but not later.
+    pub fn crash_agent(&mut self, node: usize, reboots: bool) -> Verdict {
+        self.crashes += 1;
+        self.say(&format!("agent {node} crashes{}", if reboots { " with its machine" } else { "" }));
+        let own = &mut self.nodes[node];
+        own.agent = None;
+        own.life += 1;
+        own.link += 1;
+        own.alarm = None;
+        for (_, action) in std::mem::take(&mut own.under_way) {
+            if self.chance.percent(50) {
+                self.say(&format!("node {node}: {} was done at the last moment", show(&action)));
+                self.nodes[node].machine.fake.perform(action, self.now);
+                self.check_machines()?;
+            }
+        }
+        if reboots {
+            self.nodes[node].machine.reboot(self.now);
+        }
+        let most = if self.chance.percent(10) { 90_000 } else { 5000 };
+        let wait = self.chance.millis(5, most);
+        let life = self.nodes[node].life;
+        self.send_in(wait, Message::AgentStart(node, life));
+        Ok(())
+    }
+
+    /// Cuts a node off from the server for a while.
+    pub fn cut_off(&mut self, node: usize, span: SignedDuration) {
+        self.say(&format!("node {node} is cut off"));
+        self.nodes[node].is_cut_off = true;
+        self.nodes[node].link += 1;
+        self.nodes[node].cuts += 1;
+        let cuts = self.nodes[node].cuts;
+        self.send_in(span, Message::Reconnect(node, cuts));
+    }
+
+    pub fn reconnect(&mut self, node: usize, cuts: u64) {
+        if self.nodes[node].is_cut_off && self.nodes[node].cuts == cuts {
+            self.say(&format!("node {node} is connected again"));
+            self.nodes[node].is_cut_off = false;
+            self.send_head(node, None);
+        }
+    }
+
+    /// Sends the published head; in order, and whole where a stream begins.
+    pub fn send_head(&mut self, node: usize, changed: Option<Vec<Key>>) {
+        let wait = if self.faults && self.chance.percent(3) {
+            self.chance.millis(20, 3000)
+        } else {
+            self.chance.micros(50, 2000)
+        };
+        let own = &mut self.nodes[node];
+        if own.agent.is_none() || own.is_cut_off || self.server.plane.is_none() {
+            return;
+        }
+        if changed.is_none() {
+            own.link += 1;
+        }
+        let at = after(self.now, wait).max(after(own.newest_head, SignedDuration::from_nanos(1)));
+        own.newest_head = at;
+        let snapshot = self.server.head.store.snapshot.clone();
+        let link = own.link;
+        self.send(at, Message::Head { node, link, snapshot, changed });
+    }
+
+    pub fn step_agent(&mut self, node: usize, input: Input) {
+        let now = self.now;
+        let Some(agent) = self.nodes[node].agent.as_mut() else { return };
+        let outputs = agent.step(now, input);
+        for output in outputs {
+            match output {
+                Output::Request(id, request) => self.ask(node, id, request),
+                Output::Act(action) => {
+                    if self.sabotage == Sabotage::ConfirmEarly {
+                        self.confirm_early(node, &action);
+                    }
+                    self.begin(node, action);
+                }
+            }
+        }
+        let Some(wake) = self.nodes[node].agent.as_ref().map(NodeAgent::wake_at) else { return };
+        let wake = wake.map(|at| at.max(after(now, SignedDuration::from_micros(10))));
+        if self.nodes[node].alarm != wake {
+            self.nodes[node].alarm = wake;
+            if let Some(at) = wake {
+                self.send(at, Message::AgentWake(node, at));
+            }
+        }
+    }
+
+    fn ask(&mut self, node: usize, id: u64, request: Box<Request>) {
+        let life = self.nodes[node].life;
+        let from = From::Agent { node, life, id };
+        let is_lost = self.nodes[node].is_cut_off || (self.faults && self.chance.percent(2));
+        if is_lost {
+            self.say(&format!("node {node} asks {:?} {}: lost", request.verb, show_target(&request)));
+            let wait = self.chance.millis(500, 8000);
+            let reply = Input::Reply(id, Err(Status::timeout("no answer came")));
+            return self.send_in(wait, Message::Input(node, life, Box::new(reply)));
+        }
+        let is_slow = self.faults && self.chance.percent(2);
+        let wait = if is_slow { self.chance.millis(50, 6000) } else { self.chance.micros(50, 2000) };
+        let loses_reply = self.faults && self.chance.percent(2);
+        self.send_in(wait, Message::Request(Sender { from, loses_reply }, request));
+    }
+
+    fn begin(&mut self, node: usize, action: Action) {
+        let wait = Machine::duration(&action, self.faults, &mut self.chance);
+        let own = &mut self.nodes[node];
+        own.next_action += 1;
+        let (number, life) = (own.next_action, own.life);
+        own.under_way.insert(number, action.clone());
+        self.send_in(wait, Message::Act(node, life, Box::new((number, action))));
+    }
+
+    pub fn act(&mut self, node: usize, life: u64, (number, action): (u64, Action)) -> Verdict {
+        if self.nodes[node].life != life {
+            return Ok(());
+        }
+        self.say(&format!("node {node}: {}", show(&action)));
+        if let Action::DeleteDirectory { path } = &action {
+            checks::kept_directory(&self.ledger, path)?;
+        }
+        let (now, faults) = (self.now, self.faults);
+        let own = &mut self.nodes[node];
+        own.under_way.remove(&number);
+        let effects = own.machine.perform(action, now, faults, &mut self.chance);
+        let boot = own.machine.boot;
+        self.check_machines()?;
+        for observation in effects.exits.into_iter().chain([effects.observation]) {
+            let wait = self.chance.micros(10, 1000);
+            self.send_in(wait, Message::Input(node, life, Box::new(Input::Observed(observation))));
+        }
+        if let Some((container, span, code)) = effects.ends {
+            self.send_in(span, Message::Ends(node, boot, container, code));
+        }
+        Ok(())
+    }
+
+    pub fn ends(&mut self, node: usize, boot: u64, container: &ContainerRef, code: i32) -> Verdict {
+        let own = &mut self.nodes[node];
+        if own.machine.boot != boot {
+            return Ok(());
+        }
+        let Some(observation) = own.machine.fake.end(container, code, self.now) else { return Ok(()) };
+        let life = own.life;
+        self.say(&format!("node {node}: {}/{} ends with {code}", short(&container.pod), container.name));
+        let wait = self.chance.micros(10, 1000);
+        self.send_in(wait, Message::Input(node, life, Box::new(Input::Observed(observation))));
+        Ok(())
+    }
+
+    pub fn say_input(&mut self, node: usize, input: &Input) {
+        let text = match input {
+            Input::Observed(observation) => show_observation(observation),
+            Input::Reply(id, Ok(_)) => format!("answer {} ok", id & 0xf_ffff),
+            Input::Reply(id, Err(status)) => format!("answer {}: {}", id & 0xf_ffff, status.message),
+            Input::Head { .. } | Input::World(_) | Input::Machine(_) | Input::Wake => "input".into(),
+        };
+        self.say(&format!("agent {node} is told: {text}"));
+    }
+
+    /// The broken agent of a test: says that a pod is gone when it has only begun to stop it.
+    fn confirm_early(&mut self, node: usize, action: &Action) {
+        let Action::StopContainer { container, .. } = action else { return };
+        let sandbox = self.nodes[node].machine.fake.sandboxes.get(&container.pod);
+        let Some(pod) = sandbox.map(|sandbox| sandbox.pod.clone()) else { return };
+        let resource = Resource {
+            version: "v1".into(),
+            plural: "pods".into(),
+            namespace: pod.namespace,
+            name: pod.name,
+            ..Resource::default()
+        };
+        let body = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
+            "preconditions": {"uid": pod.uid}});
+        let request = Request::of(node_user(&self.nodes[node].name), Verb::Delete, resource, body);
+        self.ask(node, u64::MAX, Box::new(request));
+    }
+}

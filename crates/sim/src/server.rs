@@ -1,0 +1,293 @@
+//! The server: a plane, a disk that keeps a prefix of the batches, and what is published.
+//!
+//! As in serve: requests that arrive during a commit form the next batch; replies and heads leave when the commit is on disk. A crash
+//! loses the plane and everything waiting; the batch under way is on disk or not, whole.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use stead_api::{Key, Request, Revision, Status};
+use stead_apiserver::{Bootstrap, Cluster, Head, Reply, is_read, serve_read};
+use stead_control::{Batch, Plane, Released};
+use stead_node::Input;
+use stead_store::Record;
+
+use crate::Sabotage;
+use crate::checks::{self, Verdict, Violation, violated};
+use crate::world::{Message, World, after};
+
+/// Who asked, and whether the answer gets lost on its way.
+pub struct Sender {
+    pub from: From,
+    pub loses_reply: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum From {
+    Agent { node: usize, life: u64, id: u64 },
+    User,
+}
+
+#[derive(Default)]
+pub struct Disk {
+    pub objects: BTreeMap<Key, Bytes>,
+    pub revision: Revision,
+}
+
+#[derive(Default)]
+pub struct Server {
+    pub plane: Option<Plane>,
+    /// Rises with every crash.
+    pub life: u64,
+    pub disk: Disk,
+    before_last: Option<(BTreeMap<Key, Bytes>, Revision)>,
+    pub head: Head,
+    inbox: Vec<(Sender, Request)>,
+    in_flight: Option<(Batch, Vec<Sender>)>,
+    alarm: Option<Timestamp>,
+    /// The newest revision that anybody was told of.
+    told: Revision,
+    pub restored: Revision,
+}
+
+pub fn cluster() -> Cluster {
+    Cluster {
+        service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
+        node_ports: 30000..=32767,
+        domain: "cluster.local".into(),
+        ca_pem: "CA".into(),
+    }
+}
+
+fn records(disk: &Disk) -> Vec<Record> {
+    disk.objects.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() }).collect()
+}
+
+/// The body of an answer, or the refusal: as the shell hands it to agents.
+fn flat(reply: Reply) -> Result<Bytes, Status> {
+    let reply = match reply {
+        Reply::Sign(plan) => plan.signed("a-token"),
+        other => other,
+    };
+    match reply.status() {
+        Some(status) => Err(status.clone()),
+        None => Ok(reply.flat().1.into()),
+    }
+}
+
+impl World {
+    pub fn start_server(&mut self) -> Verdict {
+        let seed = self.chance.word();
+        let revision = self.server.disk.revision;
+        self.say(&format!("the server starts at revision {revision}"));
+        checks::remembered(revision, self.server.told)?;
+        let plane = Plane::restore(seed, cluster(), revision, records(&self.server.disk));
+        let mut plane = match plane {
+            Ok(plane) => plane,
+            Err(error) => return violated(&checks::FOLD, format!("the records do not restore: {error}")),
+        };
+        let head = plane.head();
+        checks::fold(&head.store.snapshot, &head.registry, records(&self.server.disk), revision)?;
+        checks::named(&plane.plans_left())?;
+        self.server.restored = revision;
+        let facts = Bootstrap {
+            api_address: Ipv4Addr::new(192, 0, 2, 1),
+            api_port: 6443,
+            dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+        };
+        let batch = plane.bootstrap(self.now, &facts);
+        self.server.plane = Some(plane);
+        let durable = self.commit(batch)?;
+        self.publish(durable, Vec::new(), true)?;
+        self.set_alarm();
+        Ok(())
+    }
+
+    /// The server dies. What waits for an answer learns that the connection broke.
+    pub fn crash_server(&mut self, may_keep: bool) -> Verdict {
+        self.crashes += 1;
+        self.say("the server crashes");
+        self.server.plane = None;
+        self.server.life += 1;
+        self.server.alarm = None;
+        let mut waiting: Vec<Sender> = std::mem::take(&mut self.server.inbox).into_iter().map(|(s, _)| s).collect();
+        if let Some((batch, senders)) = self.server.in_flight.take() {
+            if may_keep && self.chance.percent(50) {
+                self.say("the batch under way is on disk");
+                self.commit(batch)?;
+            }
+            waiting.extend(senders);
+        }
+        if self.sabotage == Sabotage::LoseLastBatch
+            && let Some((objects, revision)) = self.server.before_last.take()
+        {
+            self.server.disk = Disk { objects, revision };
+        }
+        for sender in waiting {
+            self.answer(&sender, Err(Status::unavailable("the connection broke")));
+        }
+        let wait = self.chance.millis(10, 8000);
+        let life = self.server.life;
+        self.send_in(wait, Message::ServerStart(life));
+        Ok(())
+    }
+
+    pub fn request_arrives(&mut self, sender: Sender, request: Request) -> Verdict {
+        self.say(&format!("{:?} asks {:?} {}", sender.from, request.verb, show_target(&request)));
+        if self.server.plane.is_none() {
+            self.answer(&sender, Err(Status::unavailable("the server is down")));
+            return Ok(());
+        }
+        if is_read(&request) {
+            let reply = serve_read(&self.server.head, self.now, &request);
+            self.answer(&sender, flat(reply));
+            return Ok(());
+        }
+        self.server.inbox.push((sender, request));
+        self.step_server()
+    }
+
+    pub fn server_wakes(&mut self, at: Timestamp) -> Verdict {
+        if self.server.alarm != Some(at) {
+            return Ok(());
+        }
+        self.server.alarm = None;
+        self.step_server()
+    }
+
+    fn step_server(&mut self) -> Verdict {
+        if self.server.in_flight.is_some() {
+            return Ok(());
+        }
+        let Some(plane) = self.server.plane.as_mut() else { return Ok(()) };
+        let inbox = std::mem::take(&mut self.server.inbox);
+        let (senders, requests): (Vec<Sender>, Vec<Request>) = inbox.into_iter().unzip();
+        let requests = (0..).zip(requests).collect();
+        let batch = plane.step(self.now, requests);
+        if batch.writes().is_empty() {
+            let durable = (Vec::new(), batch.synced());
+            self.publish(durable, senders, false)?;
+        } else {
+            self.say(&format!("a batch of {} writes up to revision {}", batch.writes().len(), batch.revision()));
+            self.server.in_flight = Some((batch, senders));
+            let wait = if self.faults && self.chance.percent(2) {
+                self.chance.millis(100, 3000)
+            } else {
+                self.chance.micros(200, 4000)
+            };
+            let life = self.server.life;
+            self.send_in(wait, Message::Synced(life));
+        }
+        self.set_alarm();
+        Ok(())
+    }
+
+    pub fn synced(&mut self, life: u64) -> Verdict {
+        if life != self.server.life {
+            return Ok(());
+        }
+        let Some((batch, senders)) = self.server.in_flight.take() else { return Ok(()) };
+        let durable = self.commit(batch)?;
+        self.publish(durable, senders, false)?;
+        if !self.server.inbox.is_empty() {
+            return self.step_server();
+        }
+        self.set_alarm();
+        Ok(())
+    }
+
+    /// The disk takes a batch, and the ledger judges it.
+    fn commit(&mut self, batch: Batch) -> Result<(Vec<Key>, Released), Violation> {
+        if self.sabotage == Sabotage::LoseLastBatch {
+            self.server.before_last = Some((self.server.disk.objects.clone(), self.server.disk.revision));
+        }
+        for (key, json) in batch.writes() {
+            match json {
+                Some(json) => self.server.disk.objects.insert(key.clone(), json.clone()),
+                None => self.server.disk.objects.remove(key),
+            };
+        }
+        self.server.disk.revision = batch.revision();
+        let keys = batch.writes().iter().map(|(key, _)| key.clone()).collect();
+        let released = batch.synced();
+        self.ledger.advance(&released.head)?;
+        checks::gone_when_removed(self.nodes.iter().map(|node| &node.machine.fake), &self.ledger)?;
+        Ok((keys, released))
+    }
+
+    /// Publishes what is durable and lets its answers go.
+    fn publish(&mut self, (keys, released): (Vec<Key>, Released), senders: Vec<Sender>, is_start: bool) -> Verdict {
+        if !keys.is_empty() || is_start {
+            checks::durable(&released.head.store.snapshot, &self.server.disk.objects, self.server.disk.revision)?;
+            self.server.head = released.head;
+            self.server.told = self.server.head.store.snapshot.revision();
+            for node in 0..self.nodes.len() {
+                let changed = (!is_start).then(|| keys.clone());
+                self.send_head(node, changed);
+            }
+        }
+        for (id, reply) in released.replies {
+            let code = reply.status().map_or(200, |status| status.code);
+            if code >= 500 {
+                return violated(&checks::HEALTHY, format!("a write was answered with {:?}", reply.status()));
+            }
+            let answer = flat(reply);
+            if let Ok(body) = &answer {
+                let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+                let revision = body["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+                if revision.is_some_and(|revision: Revision| revision > self.server.disk.revision) {
+                    return violated(&checks::DURABLE, format!("answered with revision {revision:?}"));
+                }
+            }
+            if let Some(sender) = senders.get(id as usize) {
+                self.answer(sender, answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, sender: &Sender, answer: Result<Bytes, Status>) {
+        let From::Agent { node, life, id } = sender.from else {
+            if let Err(status) = answer {
+                self.say(&format!("the user is refused: {}", status.message));
+            }
+            return;
+        };
+        let (answer, wait) = if sender.loses_reply {
+            (Err(Status::timeout("no answer came")), self.chance.millis(500, 8000))
+        } else {
+            (answer, self.chance.micros(50, 2000))
+        };
+        self.send_in(wait, Message::Input(node, life, Box::new(Input::Reply(id, answer))));
+    }
+
+    fn set_alarm(&mut self) {
+        if self.server.in_flight.is_some() {
+            return;
+        }
+        let Some(at) = self.server.plane.as_ref().and_then(Plane::wake_at) else { return };
+        let at = at.max(after(self.now, SignedDuration::from_micros(10)));
+        if self.server.alarm != Some(at) {
+            self.server.alarm = Some(at);
+            self.send(at, Message::ServerWake(at));
+        }
+    }
+}
+
+pub fn show_target(request: &Request) -> String {
+    let Some(r) = request.resource() else { return String::new() };
+    let parts = [&r.plural, &r.namespace, &r.name, &r.subresource];
+    parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
+}
+
+/// The user of people: may do everything.
+pub fn admin() -> Arc<stead_api::User> {
+    Arc::new(stead_api::User {
+        name: "admin".into(),
+        groups: vec!["system:masters".into(), "system:authenticated".into()],
+        ..stead_api::User::default()
+    })
+}
