@@ -101,6 +101,8 @@ impl NodeAgent {
         if self.node.is_node_under_way || self.node.node_retry_at.is_some_and(|at| now < at) {
             return;
         }
+        // What failed may have been done all the same; then there is nothing to wait for.
+        self.node.node_retry_at = None;
         let resource = |name: &str, subresource: &str| Resource {
             version: "v1".into(),
             plural: "nodes".into(),
@@ -152,7 +154,10 @@ impl NodeAgent {
 
     fn renew_lease(&mut self, now: Timestamp, snapshot: &Snapshot, node: Option<&Object>) {
         let is_due = self.node.lease_at.is_none_or(|at| at <= now);
-        // The lease belongs to the node: it is made when the node has a uid.
+        // The lease belongs to the node: it is made when the node has a uid, and the head will tell when.
+        if node.is_none() {
+            self.node.lease_at = None;
+        }
         let Some(node) = node.filter(|_| is_due && !self.node.is_lease_under_way) else { return };
         self.node.is_lease_under_way = true;
         let renew = now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();

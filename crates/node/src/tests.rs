@@ -1,6 +1,7 @@
 //! The agent against a machine of memory and a small API server: text in, text out.
 
 mod crashes;
+mod duty;
 mod golden;
 mod lifecycle;
 mod world;

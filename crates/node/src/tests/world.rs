@@ -212,7 +212,7 @@ impl World {
         self.changed(key);
     }
 
-    fn changed(&mut self, key: Key) {
+    pub fn changed(&mut self, key: Key) {
         let snapshot = self.store.snapshot().clone();
         self.queue.push_back(Message::Input(Input::Head { snapshot, changed: Some(vec![key]) }));
     }
