@@ -9,9 +9,9 @@ use bytes::Bytes;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use stead_api::{Key, Object, Revision};
+use stead_control::Plan;
 use stead_control::names::{CLAIM, NODE, POD, SERVICE, VOLUME};
 use stead_control::plan::Action;
-use stead_control::Plan;
 use stead_node::machine::FakeMachine;
 use stead_store::{Event, Record, Snapshot, durable};
 
@@ -72,7 +72,10 @@ pub fn durable(published: &Snapshot, disk: &BTreeMap<Key, Bytes>, revision: Revi
         match stored.next() {
             Some((key, json)) if *key == object.key && *json == object.json => {}
             other => {
-                return violated(&DURABLE, format!("{} is published, the disk has {:?}", object.key, other.map(|o| o.0)));
+                return violated(
+                    &DURABLE,
+                    format!("{} is published, the disk has {:?}", object.key, other.map(|o| o.0)),
+                );
             }
         }
     }
@@ -249,7 +252,9 @@ fn has_claim(ledger: &Ledger, volume: &PersistentVolume) -> bool {
     let claim = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
     let found = claim.and_then(|c| {
         let name = c.name.as_deref().unwrap_or_default();
-        ledger.find(CLAIM, c.namespace.as_deref().unwrap_or_default(), name).filter(|o| Some(&o.meta.uid) == c.uid.as_ref())
+        ledger
+            .find(CLAIM, c.namespace.as_deref().unwrap_or_default(), name)
+            .filter(|o| Some(&o.meta.uid) == c.uid.as_ref())
     });
     found.is_some()
 }
@@ -280,6 +285,21 @@ pub fn address(ledger: &Ledger, event: &Event) -> Verdict {
     }
 }
 
+/// The pods and claims in a few words each, for a failure.
+pub fn summary(snapshot: &Snapshot) -> String {
+    let pods = snapshot.list(POD, "").map(|object| {
+        let pod = object.view::<Pod>();
+        let node = object.field("spec.nodeName").unwrap_or_default();
+        let deleting = if object.meta.is_deleting() { " deleting" } else { "" };
+        let ready = if is_ready(&pod) { " ready" } else { "" };
+        format!("{} {} on {node:?}{ready}{deleting} {}", object.key, object.meta.uid, object.value()["status"])
+    });
+    let claims = snapshot
+        .list(CLAIM, "")
+        .map(|o| format!("{} {} {}", o.key, o.meta.is_deleting(), o.value()["status"]["phase"]));
+    pods.chain(claims).collect::<Vec<_>>().join("\n  ")
+}
+
 /// Whether the desired state is reached; if not, what is missing.
 pub fn is_desired(snapshot: &Snapshot, machines: &[&FakeMachine]) -> Result<(), String> {
     for object in snapshot.all() {
@@ -298,7 +318,9 @@ pub fn is_desired(snapshot: &Snapshot, machines: &[&FakeMachine]) -> Result<(), 
     for object in snapshot.list(CLAIM, "") {
         let claim = object.view::<PersistentVolumeClaim>();
         let is_bound = claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound");
-        let pods = snapshot.list(POD, "").any(|pod| pod.json.windows(object.key.name.len()).any(|w| w == object.key.name.as_bytes()));
+        let pods = snapshot
+            .list(POD, "")
+            .any(|pod| pod.json.windows(object.key.name.len()).any(|w| w == object.key.name.as_bytes()));
         if !is_bound && pods {
             return Err(format!("{} is not bound", object.key));
         }
@@ -314,7 +336,9 @@ pub fn is_desired(snapshot: &Snapshot, machines: &[&FakeMachine]) -> Result<(), 
 
 fn workload_is_desired(object: &Object) -> Result<(), String> {
     let value = match object.key.kind {
-        stead_control::names::STATEFUL_SET | stead_control::names::DEPLOYMENT | stead_control::names::REPLICA_SET => object.value(),
+        stead_control::names::STATEFUL_SET | stead_control::names::DEPLOYMENT | stead_control::names::REPLICA_SET => {
+            object.value()
+        }
         _ => return Ok(()),
     };
     let (spec, status) = (&value["spec"], &value["status"]);
@@ -325,11 +349,15 @@ fn workload_is_desired(object: &Object) -> Result<(), String> {
         && number("availableReplicas") == wanted
         && number("observedGeneration") == object.meta.generation;
     if !is_fine {
-        return Err(format!("{} wants {wanted}: {status}", object.key));
+        return Err(format!("{} wants {wanted}: {value}", object.key));
     }
     let strategy = &spec["updateStrategy"];
-    let is_whole = strategy["type"] == "RollingUpdate" && strategy["rollingUpdate"]["partition"].as_i64().unwrap_or(0) == 0;
-    if object.key.kind == stead_control::names::STATEFUL_SET && is_whole && status["currentRevision"] != status["updateRevision"] {
+    let is_whole =
+        strategy["type"] == "RollingUpdate" && strategy["rollingUpdate"]["partition"].as_i64().unwrap_or(0) == 0;
+    if object.key.kind == stead_control::names::STATEFUL_SET
+        && is_whole
+        && status["currentRevision"] != status["updateRevision"]
+    {
         return Err(format!("{} has not rolled out: {status}", object.key));
     }
     Ok(())

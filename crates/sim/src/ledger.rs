@@ -116,12 +116,14 @@ impl Ledger {
             let view = object.view::<PodDisruptionBudget>();
             let spec = view.spec.as_ref()?;
             let selector = LabelSelector::from_typed(spec.selector.as_ref()).ok()?;
-            let k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(asked) = spec.min_available.clone()? else {
+            let k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(asked) = spec.min_available.clone()?
+            else {
                 return None;
             };
             let pods = self.list(POD).filter(|pod| pod.key.namespace == object.key.namespace);
             let pods = pods.filter(|pod| selector.matches(&pod.meta.labels) && !pod.meta.is_deleting());
-            let healthy = pods.filter(|pod| checks::is_ready(&pod.view::<Pod>())).map(|pod| pod.meta.uid.clone()).collect();
+            let healthy =
+                pods.filter(|pod| checks::is_ready(&pod.view::<Pod>())).map(|pod| pod.meta.uid.clone()).collect();
             Some(Budget { key: object.key.clone(), asked: asked.max(0) as usize, healthy })
         };
         self.list(DISRUPTION_BUDGET).filter_map(budget).collect()
@@ -139,9 +141,11 @@ fn evicted(event: &Event, budgets: &mut [Budget]) -> Verdict {
     let pod = &event.object;
     let starts = pod.meta.is_deleting() && event.old.as_ref().is_some_and(|old| !old.meta.is_deleting());
     let view = pod.view::<Pod>();
-    let by_eviction = view.status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| {
-        c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("EvictionByEvictionAPI")
-    });
+    let by_eviction = view
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("EvictionByEvictionAPI"));
     if !starts || !by_eviction {
         return Ok(());
     }
@@ -149,7 +153,10 @@ fn evicted(event: &Event, budgets: &mut [Budget]) -> Verdict {
         if budget.healthy.remove(&pod.meta.uid) && budget.healthy.len() < budget.asked {
             let left = budget.healthy.len();
             let (key, asked) = (&budget.key, budget.asked);
-            return violated(&checks::BUDGET, format!("{} was evicted: {key} asks for {asked}, {left} are left", pod.key));
+            return violated(
+                &checks::BUDGET,
+                format!("{} was evicted: {key} asks for {asked}, {left} are left", pod.key),
+            );
         }
     }
     Ok(())

@@ -100,7 +100,11 @@ pub fn run(seed: u64, options: &Options) -> Result<Outcome, Failure> {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Failure { seed, check, detail, last } = self;
-        writeln!(f, "seed {seed}: {} does not hold\n  {}\n  {detail}\nthe last messages:\n{last}", check.name, check.statement)?;
+        writeln!(
+            f,
+            "seed {seed}: {} does not hold\n  {}\n  {detail}\nthe last messages:\n{last}",
+            check.name, check.statement
+        )?;
         write!(f, "again: cargo xtask sim --seed {seed} --trace")
     }
 }

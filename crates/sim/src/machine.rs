@@ -141,9 +141,15 @@ pub fn show(action: &Action) -> String {
 /// An observation in a few words.
 pub fn show_observation(observation: &Observation) -> String {
     match observation {
-        Observation::Failed { action, failure, .. } => format!("failed: {} ({})", show(action), failure.reason.as_str()),
-        Observation::Container(c) => format!("container {}/{}#{}", short(&c.container.pod), c.container.name, c.container.attempt),
-        Observation::Exited(c) => format!("exited {}/{}#{}", short(&c.container.pod), c.container.name, c.container.attempt),
+        Observation::Failed { action, failure, .. } => {
+            format!("failed: {} ({})", show(action), failure.reason.as_str())
+        }
+        Observation::Container(c) => {
+            format!("container {}/{}#{}", short(&c.container.pod), c.container.name, c.container.attempt)
+        }
+        Observation::Exited(c) => {
+            format!("exited {}/{}#{}", short(&c.container.pod), c.container.name, c.container.attempt)
+        }
         Observation::Sandbox(sandbox) => format!("sandbox {} {:?}", short(&sandbox.pod.uid), sandbox.state),
         Observation::SandboxStopped { pod } => format!("sandbox stopped {}", short(pod)),
         Observation::PodRemoved { pod } => format!("pod removed {}", short(pod)),

@@ -59,7 +59,8 @@ fn main() -> Result<(), &'static str> {
         "wrong arguments"
     })?;
     std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
-    let (next, messages, crashes, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (next, messages, crashes, failed) =
+        (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let worker = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);

@@ -26,9 +26,8 @@ fn pod_spec(chance: &mut Chance, mounts_data: bool) -> Value {
     }
     if chance.percent(30) {
         // Shorter than five minutes, so that a history sees pods leave a lost node.
-        let toleration = |key: &str| {
-            json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10})
-        };
+        let toleration =
+            |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10});
         spec["tolerations"] =
             json!([toleration("node.kubernetes.io/unreachable"), toleration("node.kubernetes.io/not-ready")]);
     }

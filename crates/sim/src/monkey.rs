@@ -9,10 +9,10 @@ use stead_api::request::{PatchType, target};
 use stead_api::{Object, Request, Target, Verb};
 use stead_control::names::{CLAIM, DEPLOYMENT, NODE, POD, STATEFUL_SET};
 
+use crate::Sabotage;
 use crate::manifests::{self, DEPLOYMENTS, SETS};
 use crate::server::{From, Sender, admin};
 use crate::world::{Message, World};
-use crate::Sabotage;
 
 /// What people remember.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl World {
         if !self.users && self.sabotage != Sabotage::Flutter {
             return;
         }
-        let wait = if self.chance.percent(30) { self.chance.millis(1, 200) } else { self.chance.millis(200, 9000) };
+        let wait = if self.chance.percent(30) { self.chance.millis(1, 200) } else { self.chance.millis(200, 5000) };
         self.send_in(wait, Message::User);
         self.monkey.acts += 1;
         if self.monkey.acts <= SETS.len() as u64 {
@@ -210,7 +210,11 @@ impl World {
         let path = format!("{CORE}/configmaps");
         let known = self.server.head.store.snapshot.find("configmaps", "default", &name).is_some();
         match known {
-            true => self.ask_as_user(Verb::Patch(PatchType::Merge), &format!("{path}/{name}"), manifests::config(&name, value)),
+            true => self.ask_as_user(
+                Verb::Patch(PatchType::Merge),
+                &format!("{path}/{name}"),
+                manifests::config(&name, value),
+            ),
             false => self.ask_as_user(Verb::Create, &path, manifests::config(&name, value)),
         }
     }
@@ -235,7 +239,11 @@ impl World {
         match self.sabotage {
             Sabotage::StealClaims => {
                 let Some(claim) = self.some(CLAIM) else { return };
-                self.ask_as_user(Verb::Delete, &format!("{CORE}/persistentvolumeclaims/{}", claim.key.name), Value::Null);
+                self.ask_as_user(
+                    Verb::Delete,
+                    &format!("{CORE}/persistentvolumeclaims/{}", claim.key.name),
+                    Value::Null,
+                );
             }
             Sabotage::MakePodsEarly => self.make_pod_early(),
             _ => {}
@@ -243,7 +251,8 @@ impl World {
     }
 
     fn make_pod_early(&mut self) {
-        let Some(pod) = self.some(POD).filter(|pod| pod.meta.controller().is_some_and(|o| o.kind == "StatefulSet")) else {
+        let Some(pod) = self.some(POD).filter(|pod| pod.meta.controller().is_some_and(|o| o.kind == "StatefulSet"))
+        else {
             return;
         };
         let mut value = pod.value();

@@ -129,7 +129,8 @@ impl World {
         for sender in waiting {
             self.answer(&sender, Err(Status::unavailable("the connection broke")));
         }
-        let wait = self.chance.millis(10, 8000);
+        let most = if self.chance.percent(20) { 8000 } else { 400 };
+        let wait = self.chance.millis(10, most);
         let life = self.server.life;
         self.send_in(wait, Message::ServerStart(life));
         Ok(())

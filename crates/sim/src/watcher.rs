@@ -170,7 +170,10 @@ impl Watcher {
         }
         let mine: VecDeque<Seen> = self.seen.iter().skip(from + 1).cloned().collect();
         if mine != other.seen {
-            return violated(&checks::RESUMABLE, format!("from {}: {mine:?} and then {:?}", first.revision, other.seen));
+            return violated(
+                &checks::RESUMABLE,
+                format!("from {}: {mine:?} and then {:?}", first.revision, other.seen),
+            );
         }
         Ok(())
     }

@@ -165,7 +165,10 @@ impl World {
             }
         }
         if !missing.is_empty() {
-            return violated(&checks::STABLE, format!("not reached: {missing}"));
+            return violated(
+                &checks::STABLE,
+                format!("not reached: {missing}\n  {}", checks::summary(&self.server.head.store.snapshot)),
+            );
         }
         self.run_for(ROUND)?;
         let revision = self.server.head.store.snapshot.revision();
@@ -197,7 +200,9 @@ impl World {
         }
         let left = self.server.plane.as_ref().map(|plane| plane.plans_left()).unwrap_or_default();
         match left.first() {
-            Some((controller, key, plan)) => violated(&checks::STABLE, format!("{controller} still plans for {key}: {plan:?}")),
+            Some((controller, key, plan)) => {
+                violated(&checks::STABLE, format!("{controller} still plans for {key}: {plan:?}"))
+            }
             None => Ok(()),
         }
     }
@@ -221,7 +226,9 @@ impl World {
             Message::Request(sender, request) => self.request_arrives(sender, *request),
             Message::ServerWake(at) => self.server_wakes(at),
             Message::Synced(life) => self.synced(life),
-            Message::ServerStart(life) if life == self.server.life && self.server.plane.is_none() => self.start_server(),
+            Message::ServerStart(life) if life == self.server.life && self.server.plane.is_none() => {
+                self.start_server()
+            }
             Message::ServerStart(_) => Ok(()),
             Message::Head { node, link, snapshot, changed } => {
                 if self.nodes[node].link == link {
