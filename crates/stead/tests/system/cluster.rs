@@ -208,7 +208,7 @@ impl Cluster {
     /// Waits until a JSON path of an object has a value.
     #[track_caller]
     pub fn wait(&self, object: &str, condition: &str) {
-        self.kubectl(&format!("wait {object} --for={condition} --timeout=90s")).ok();
+        self.kubectl(&format!("wait {object} --for='{condition}' --timeout=90s")).ok();
     }
 
     /// A value from an object, by JSON path.

@@ -120,12 +120,14 @@ fn comes_back_with_its_data(cluster: &Cluster) {
 fn stops_in_reverse_order(cluster: &Cluster) {
     cluster.kubectl("scale statefulset counter --replicas=1").says("statefulset.apps/counter scaled");
     cluster.kubectl("wait pod/counter-2 pod/counter-1 --for=delete --timeout=60s").ok();
-    let events = cluster.value(
-        "events --field-selector reason=SuccessfulDelete --sort-by=.metadata.creationTimestamp",
-        "{.items[*].message}",
-    );
-    let (two, one) = (events.find("Delete Pod counter-2"), events.find("Delete Pod counter-1"));
-    assert!(two.is_some() && one.is_some() && two < one, "{events}");
+    let path = "{range .items[*]}{.metadata.resourceVersion} {.message}{\"\\n\"}{end}";
+    let events = cluster.value("events --field-selector reason=SuccessfulDelete", path);
+    let revision = |pod: &str| {
+        let line = events.lines().find(|line| line.contains(&format!("Delete Pod {pod} ")));
+        let line = line.unwrap_or_else(|| panic!("no deletion of {pod}:\n{events}"));
+        line.split(' ').next().and_then(|first| first.parse::<u64>().ok()).expect("a revision is a number")
+    };
+    assert!(revision("counter-2") < revision("counter-1"), "{events}");
     assert_eq!(cluster.value("pvc", "{.items[*].status.phase}"), "Bound Bound Bound");
     cluster.kubectl("scale statefulset counter --replicas=3").ok();
     cluster.kubectl("rollout status statefulset/counter --timeout=90s").ok();

@@ -5,5 +5,9 @@
 
 mod cluster;
 mod counter;
+mod examples;
+mod images;
+mod kubectl;
 mod lifecycle;
+mod manifests;
 mod text;
