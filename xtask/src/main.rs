@@ -23,8 +23,8 @@ usage: cargo xtask VERB
   sim [FLAGS]         the simulator: --seeds N, --seed S
   bench [FLAGS]       the benchmark (see its --help)
   schema DEFINITIONS  make schema/ from the published definitions
+  protobuf SOURCES    make the table of protobuf fields
   descriptions        make the texts of kubectl explain
-  protobuf FOLDER     make the table of protobuf field numbers from the source of k8s-pb
 ";
 
 fn main() -> ExitCode {
@@ -54,8 +54,8 @@ fn dispatch() -> Result<()> {
             run(cargo(&["run", "--release", "--quiet", "--package", "stead-bench", "--"]).args(flags))
         }
         ["schema", definitions] => schema::run(definitions.as_ref()),
+        ["protobuf", sources] => protobuf::run(sources.as_ref()),
         ["descriptions"] => descriptions::run(),
-        ["protobuf", folder] => protobuf::run(folder.as_ref()),
         ["help" | "--help"] | [] => {
             print!("{HELP}");
             Ok(())

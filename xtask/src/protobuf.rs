@@ -1,144 +1,284 @@
-//! `cargo xtask protobuf FOLDER`: the field numbers of Kubernetes' protobuf messages.
+//! `cargo xtask protobuf SOURCES`: the facts of Kubernetes' protobuf encoding, one message a line.
 //!
-//! `FOLDER` is the source of the `k8s-pb` crate (Apache-2.0), whose generated structs carry each field's number. Kept are facts alone:
-//! for each definition of `schema/definitions.txt` a line `name<TAB>1=metadata 2=spec …` that pairs numbers with JSON names. Go inlines
-//! some structs in JSON that are messages of their own on the wire (a Volume's source): such a field is `2=/` and has a line
-//! of its own under `name/2`, matched against the same JSON names.
+//! `SOURCES` is the folder `k8s.io` with `api`, `apimachinery` and `apiextensions-apiserver` of v1.36, as Debian's packages
+//! `golang-k8s-api-dev`, `golang-k8s-apimachinery-dev` and `golang-k8s-apiextensions-apiserver-dev` install it (Apache-2.0). Each
+//! `generated.proto` tells the fields' numbers and types; the tags of the Go structs beside it tell their JSON names and
+//! whether a zero value is left out. Only what the definitions in `schema/` name is kept, with the messages it is made of, and every
+//! property found there must be found here.
+//!
+//! The output, `schema/protobuf.txt`, is sorted lines of `message<TAB>field…`; a field is `NUMBER:NAME:MARKS TYPE` without the
+//! blank:
+//! - NAME is empty for a message whose fields stand in the JSON of the one that holds it (an embedded struct);
+//! - marks: `?` a pointer (present or not), `!` written even when zero, `*` a list, `%` a map from strings;
+//! - types: `s` string, `y` bytes, `b` bool, `i` int32, `l` int64, `d` double; or a message: `.Name` of the same package, else in full.
+//!
+//! A line `message<TAB>=FIELD` is a named list: the message's JSON is that field's value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-const DEFINITIONS: &str = "schema/definitions.txt";
 const OUTPUT: &str = "schema/protobuf.txt";
+const DEFINITIONS: &str = "schema/definitions.txt";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
+/// Messages that the definitions do not name.
+const MORE: &[&str] = &[
+    "CreateOptions",
+    "DeleteOptions",
+    "PatchOptions",
+    "UpdateOptions",
+    "PartialObjectMetadata",
+    "PartialObjectMetadataList",
+    "Status",
+];
+
+/// Messages with a JSON form of their own: their decoding is code, not a table.
+const SPECIAL: &[&str] = &[
+    "io.k8s.apimachinery.pkg.api.resource.Quantity",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Patch",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Time",
+    "io.k8s.apimachinery.pkg.runtime.RawExtension",
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool",
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
+];
+
+/// Packages of definitions that are not sent as protobuf, or whose sources are not among those read.
+const WITHOUT: &[&str] = &["io.k8s.kube-aggregator.", "io.k8s.apimachinery.pkg.version."];
+
+#[derive(Debug)]
 struct Field {
     number: u32,
-    name: String,
-    /// The full name of the message it holds, when it holds one.
-    message: Option<String>,
+    marks: String,
+    /// A letter, or the full name of a message.
+    of: String,
+    /// The JSON name once it is known; empty for an embedded struct.
+    json: Option<String>,
 }
 
-/// By full name in lower case: generated names differ from Kubernetes' in case (`HttpGetAction`).
 type Messages = BTreeMap<String, Vec<Field>>;
 
-pub fn run(folder: &Path) -> Result<()> {
-    let mut messages = Messages::new();
-    visit(&folder.join("src"), &mut Vec::new(), &mut messages)?;
+/// What the Go sources of all packages say.
+#[derive(Default)]
+struct Sources {
+    messages: Messages,
+    /// `type MatchCondition v1.MatchCondition`: the message, and the one whose struct it is.
+    same: BTreeMap<String, String>,
+}
+
+pub fn run(sources: &Path) -> Result<()> {
+    let messages = read(sources)?;
     let definitions = std::fs::read_to_string(DEFINITIONS).with_context(|| format!("read {DEFINITIONS}"))?;
-    let mut lines = BTreeMap::new();
-    for (name, text) in definitions.lines().filter_map(|line| line.split_once('\t')) {
-        let facts: Value = serde_json::from_str(text).with_context(|| format!("definition {name}"))?;
-        let properties = facts["properties"].as_object();
-        let names: BTreeMap<String, &str> =
-            properties.into_iter().flatten().map(|(n, _)| (plain(n), n.as_str())).collect();
-        add(name, name, &names, &messages, &mut lines);
+    let mut pending: Vec<String> = MORE.iter().map(|name| format!("{META}{name}")).collect();
+    for line in definitions.lines() {
+        let (name, text) = line.split_once('\t').context("a line without a tab")?;
+        if SPECIAL.contains(&name) || WITHOUT.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        compare(&messages, name, &serde_json::from_str(text)?)?;
+        pending.push(name.to_owned());
+    }
+    let mut wanted = BTreeSet::new();
+    while let Some(name) = pending.pop() {
+        let fields = messages.get(&name).with_context(|| format!("there is no message {name}"))?;
+        if wanted.insert(name) {
+            let inner = fields.iter().map(|field| &field.of);
+            pending.extend(inner.filter(|of| of.len() > 1 && !SPECIAL.contains(&of.as_str())).cloned());
+        }
     }
     let mut output = String::new();
-    for (name, line) in &lines {
-        writeln!(output, "{name}\t{line}")?;
+    for name in wanted {
+        print(&mut output, &name, &messages[&name])?;
     }
     std::fs::write(OUTPUT, output).with_context(|| format!("write {OUTPUT}"))
 }
 
-/// Writes the line of a message under `entry`, and those of the messages inlined in it.
-fn add(
-    entry: &str,
-    message: &str,
-    names: &BTreeMap<String, &str>,
-    messages: &Messages,
-    lines: &mut BTreeMap<String, String>,
-) {
-    let Some(fields) = messages.get(&message.to_ascii_lowercase()) else { return };
-    if names.is_empty() {
-        return;
+fn read(folder: &Path) -> Result<Messages> {
+    let mut sources = Sources::default();
+    for part in ["api", "apimachinery", "apiextensions-apiserver"] {
+        visit(&folder.join(part), &mut sources)?;
     }
-    let mut line = Vec::new();
-    for field in fields {
-        match (names.get(&plain(&field.name)), &field.message) {
-            (Some(name), _) => line.push(format!("{}={name}", field.number)),
-            (None, Some(inner)) => {
-                line.push(format!("{}=/", field.number));
-                add(&format!("{entry}/{}", field.number), inner, names, messages, lines);
+    let Sources { mut messages, same } = sources;
+    for (name, other) in same {
+        let Some(known) = messages.get(&other) else { continue };
+        let tags: Vec<_> = known.iter().map(|field| (field.number, field.marks.clone(), field.json.clone())).collect();
+        for field in messages.get_mut(&name).into_iter().flatten() {
+            if let Some((_, marks, json)) = tags.iter().find(|(number, ..)| *number == field.number) {
+                (field.marks, field.json) = (marks.clone(), json.clone());
             }
-            (None, None) => {}
         }
     }
-    if !line.is_empty() {
-        lines.insert(entry.to_owned(), line.join(" "));
+    Ok(messages)
+}
+
+fn print(output: &mut String, name: &str, fields: &[Field]) -> Result<()> {
+    let package = &name[..=name.rfind('.').context("a message without a package")?];
+    write!(output, "{name}\t")?;
+    for (index, field) in fields.iter().enumerate() {
+        let Some(json) = &field.json else {
+            // A message that no struct stands for is a named list.
+            if fields.len() > 1 || field.marks != "*" {
+                bail!("{name}: no struct tags field {}", field.number);
+            }
+            write!(output, "={}::*{}", field.number, field.of)?;
+            continue;
+        };
+        let of = field.of.strip_prefix(package).map_or(field.of.clone(), |short| format!(".{short}"));
+        let blank = if index > 0 { " " } else { "" };
+        write!(output, "{blank}{}:{json}:{}{of}", field.number, field.marks)?;
     }
+    output.push('\n');
+    Ok(())
 }
 
-/// Names without what differs between JSON and generated code: case, `_`, `-`, `$`.
-fn plain(name: &str) -> String {
-    name.trim_start_matches("r#").chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
-}
-
-fn visit(path: &Path, modules: &mut Vec<String>, messages: &mut Messages) -> Result<()> {
-    for entry in std::fs::read_dir(path).with_context(|| format!("read {}", path.display()))? {
-        let entry = entry?.path();
-        let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if entry.is_dir() {
-            modules.push(name);
-            visit(&entry, modules, messages)?;
-            modules.pop();
-        } else if name == "mod.rs" {
-            let source = std::fs::read_to_string(&entry).with_context(|| format!("read {}", entry.display()))?;
-            read(&source, modules, messages);
+/// Every property of a definition must be a field of the message.
+fn compare(messages: &Messages, name: &str, definition: &Value) -> Result<()> {
+    let mut names = BTreeSet::new();
+    let mut pending = vec![name];
+    while let Some(name) = pending.pop() {
+        let fields = messages.get(name).with_context(|| format!("there is no message {name}"))?;
+        for field in fields {
+            match field.json.as_deref() {
+                Some("") => pending.push(&field.of),
+                Some(json) => drop(names.insert(json)),
+                None => bail!("{name}: no struct tags field {}", field.number),
+            }
         }
+    }
+    let properties = definition["properties"].as_object().into_iter().flatten().map(|(property, _)| property.as_str());
+    let own: BTreeSet<&str> = properties.filter(|property| !matches!(*property, "apiVersion" | "kind")).collect();
+    if let Some(missing) = own.iter().find(|property| !names.contains(**property)) {
+        bail!("{name}: no field stands for {missing}");
     }
     Ok(())
 }
 
-/// `api::apps::v1` → `io.k8s.api.apps.v1`.
-fn full_name(modules: &[String], name: &str) -> String {
-    let package = modules.join(".").replace("apiextensions_apiserver", "apiextensions-apiserver");
-    format!("io.k8s.{}.{name}", package.replace("kube_aggregator", "kube-aggregator"))
+fn visit(folder: &Path, sources: &mut Sources) -> Result<()> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => visit(&path, sources)?,
+            false => files.push(path),
+        }
+    }
+    let named = |path: &PathBuf, end: &str| path.to_str().is_some_and(|path| path.ends_with(end));
+    let Some(proto) = files.iter().find(|path| named(path, "/generated.proto")) else { return Ok(()) };
+    let text = std::fs::read_to_string(proto).with_context(|| format!("read {}", proto.display()))?;
+    let mut found = read_proto(&text).with_context(|| format!("in {}", proto.display()))?;
+    let package = package_of(&text).context("no package")?;
+    for path in files.iter().filter(|path| named(path, ".go") && !named(path, "_test.go")) {
+        let source = std::fs::read_to_string(path)?;
+        read_tags(&source, &package, &mut found);
+        sources.same.extend(same_structs(&source, &package));
+    }
+    sources.messages.append(&mut found);
+    Ok(())
 }
 
-fn read(source: &str, modules: &[String], messages: &mut Messages) {
+/// `k8s.io.api.core.v1` as the definitions write it: `io.k8s.api.core.v1`.
+fn swapped(name: &str) -> String {
+    let rest = name.trim_start_matches('.').trim_start_matches("k8s.io.");
+    format!("io.k8s.{}", rest.replace("apiextensions_apiserver", "apiextensions-apiserver"))
+}
+
+fn package_of(text: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix("package "))?;
+    Some(swapped(line.trim_end_matches(';')))
+}
+
+/// The messages of a `generated.proto`, whose layout is a machine's.
+fn read_proto(text: &str) -> Result<Messages> {
+    let package = package_of(text).context("no package")?;
+    let mut messages = Messages::new();
     let mut current: Option<String> = None;
-    let mut number = None;
-    let mut is_message = false;
-    let mut pending = String::new();
-    for line in source.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("pub struct ").and_then(|rest| rest.split([' ', '{']).next()) {
-            current = Some(full_name(modules, name));
-        } else if line.starts_with("#[prost(") {
-            number = line.split("tag = \"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok());
-            is_message = line.starts_with("#[prost(message");
-        } else if let (Some(tag), Some(owner)) = (number, &current)
-            && !line.starts_with("///")
-        {
-            pending.push_str(line);
-            if !line.ends_with(',') {
-                continue;
-            }
-            let text = std::mem::take(&mut pending);
-            number = None;
-            let Some((name, of)) = text.strip_prefix("pub ").and_then(|rest| rest.split_once(':')) else { continue };
-            let message = if is_message { Some(target(of, modules)) } else { None };
-            let field = Field { number: tag, name: name.trim().to_owned(), message };
-            messages.entry(owner.to_ascii_lowercase()).or_default().push(field);
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("message ") {
+            let name = format!("{package}.{}", name.trim_end_matches([' ', '{']));
+            messages.insert(name.clone(), Vec::new());
+            current = Some(name);
+            continue;
         }
+        let declaration = line.strip_suffix(';').and_then(|line| line.rsplit_once(" = "));
+        let (Some(name), Some((declared, number)), false) = (&current, declaration, line.starts_with("//")) else {
+            continue;
+        };
+        let (declared, _) = declared.rsplit_once(' ').with_context(|| format!("unknown declaration {line}"))?;
+        let (marks, of) = match declared.split_once(' ') {
+            Some(("optional", of)) => ("", of),
+            Some(("repeated", of)) => ("*", of),
+            Some(("map<string,", of)) => ("%", of.trim_end_matches('>')),
+            _ => bail!("unknown declaration {line}"),
+        };
+        let of = match of {
+            "string" => "s".to_owned(),
+            "bytes" => "y".to_owned(),
+            "bool" => "b".to_owned(),
+            "int32" => "i".to_owned(),
+            "int64" => "l".to_owned(),
+            "double" => "d".to_owned(),
+            other if other.starts_with('.') => swapped(other),
+            other => format!("{package}.{other}"),
+        };
+        let field = Field { number: number.parse()?, marks: marks.to_owned(), of, json: None };
+        messages.get_mut(name).context("no message")?.push(field);
+    }
+    messages.values_mut().for_each(|fields| fields.sort_by_key(|field| field.number));
+    Ok(messages)
+}
+
+/// Takes names and marks from the tags of Go structs: `Name *string` and `json:"name,omitempty" protobuf:"bytes,1,opt"`.
+fn read_tags(source: &str, package: &str, messages: &mut Messages) {
+    let mut current: Option<String> = None;
+    for line in source.lines() {
+        if let Some(rest) = line.strip_prefix("type ") {
+            current = rest.strip_suffix(" struct {").map(|name| format!("{package}.{name}"));
+        }
+        let trimmed = line.trim();
+        let Some((name, fields)) = current.as_ref().and_then(|name| Some((name, messages.get_mut(name)?))) else {
+            continue;
+        };
+        let (Some(json), Some(tag)) = (tag(trimmed, "json"), tag(trimmed, "protobuf")) else { continue };
+        if trimmed.starts_with("//") {
+            continue;
+        }
+        let Some(number) = tag.split(',').nth(1).and_then(|number| number.parse::<u32>().ok()) else { continue };
+        let Some(field) = fields.iter_mut().find(|field| field.number == number) else {
+            eprintln!("{name}: no message has field {number}");
+            continue;
+        };
+        let mut words = json.split(',');
+        let json_name = words.next().unwrap_or_default();
+        let may_be_left_out = words.any(|word| matches!(word, "omitempty" | "omitzero" | "inline"));
+        // An embedded struct has its type alone; others have a name and a type.
+        let go_type = trimmed.split('`').next().unwrap_or_default().split_whitespace().nth(1).unwrap_or_default();
+        match (go_type.starts_with('*'), may_be_left_out) {
+            (true, _) => field.marks.insert(0, '?'),
+            (false, false) => field.marks.insert(0, '!'),
+            (false, true) => {}
+        }
+        field.json = Some(json_name.to_owned());
     }
 }
 
-/// The message that a field's Rust type names, relative to the module.
-fn target(of: &str, modules: &[String]) -> String {
-    let inner = of.rsplit_once("Option<").or_else(|| of.rsplit_once("Box<")).or_else(|| of.rsplit_once("Vec<"));
-    let path = inner.map_or(of, |(_, inner)| inner).trim_end_matches([',', '>', ' ']).trim();
-    let mut place = modules.to_vec();
-    let mut parts: Vec<&str> = path.split("::").collect();
-    let name = parts.pop().unwrap_or_default();
-    for part in parts {
-        match part {
-            "super" => drop(place.pop()),
-            part => place.push(part.to_owned()),
-        }
-    }
-    full_name(&place, name)
+/// Types that are declared as the struct of another version.
+fn same_structs(source: &str, package: &str) -> Vec<(String, String)> {
+    let group = package.rsplit_once('.').map_or(package, |(group, _)| group);
+    let declarations = source.lines().filter_map(|line| line.strip_prefix("type ")?.split_once(' '));
+    let of_versions = declarations.filter(|(_, of)| of.starts_with('v') && of.contains('.'));
+    of_versions.map(|(name, of)| (format!("{package}.{name}"), format!("{group}.{of}"))).collect()
+}
+
+/// What a struct tag says under a key.
+fn tag<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once('`')?.1.split_once(&format!("{key}:\""))?;
+    rest.split('"').next()
 }

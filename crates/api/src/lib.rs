@@ -8,6 +8,7 @@ pub mod document;
 pub mod names;
 pub mod object;
 pub mod patch;
+pub mod protobuf;
 pub mod quantity;
 pub mod request;
 pub mod schema;

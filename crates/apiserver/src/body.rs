@@ -5,7 +5,8 @@
 //! after merging.
 
 use serde_json::{Value, json};
-use stead_api::document::{Document, parse_json, parse_protobuf, parse_yaml};
+use stead_api::document::{Document, parse_json, parse_yaml};
+use stead_api::protobuf::{self, Envelope};
 use stead_api::request::PatchType;
 use stead_api::schema::{self, KindSchema};
 use stead_api::{Resource, Status, Verb};
@@ -13,6 +14,8 @@ use stead_kinds::{Kind, Registry};
 
 /// The largest body accepted, as in Kubernetes.
 pub const BODY_BYTES_MAX: usize = 3 << 20;
+
+const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
 /// A decoded body; `strict_problems` go into `Request::strict_problems`.
 #[derive(Debug, Default)]
@@ -41,13 +44,16 @@ pub fn decode_body(
     if bytes.is_empty() {
         return Ok(Decoded::default());
     }
-    let document = parse(bytes, content_type, kind)?;
+    let expected = Expected::of(registry, kind, verb, &resource.subresource);
+    let document = match media_type(content_type) {
+        protobuf::MEDIA_TYPE => expected.open(bytes)?,
+        media => parse(bytes, media, kind)?,
+    };
     match verb {
         Verb::Create | Verb::Update | Verb::Patch(PatchType::Apply) => {}
         Verb::Delete | Verb::DeleteCollection => return delete_options(document),
         _ => return Ok(Decoded { value: document.value, strict_problems: document.duplicates }),
     }
-    let expected = Expected::of(registry, kind, &resource.subresource);
     let Document { mut value, duplicates } = document;
     expected.check_type(&mut value)?;
     let mut strict_problems = duplicates;
@@ -58,8 +64,11 @@ pub fn decode_body(
     Ok(Decoded { value, strict_problems })
 }
 
-fn parse(bytes: &[u8], content_type: &str, kind: &Kind) -> Result<Document, Status> {
-    let media = content_type.split(';').next().unwrap_or_default().trim();
+fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+fn parse(bytes: &[u8], media: &str, kind: &Kind) -> Result<Document, Status> {
     let parsed = match media {
         "" | "application/json" => parse_json(bytes),
         "application/yaml" | "application/apply-patch+yaml" => {
@@ -68,13 +77,7 @@ fn parse(bytes: &[u8], content_type: &str, kind: &Kind) -> Result<Document, Stat
             parse_yaml(text)
         }
         media if media.starts_with("application/") && media.ends_with("patch+json") => parse_json(bytes),
-        "application/vnd.kubernetes.protobuf" => parse_protobuf(bytes),
-        other => {
-            return Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml, application/vnd.kubernetes.protobuf (got \"{other}\")"
-            )));
-        }
+        other => return Err(unknown_format(other)),
     };
     parsed.map_err(|error| {
         let name = kind.kind;
@@ -83,10 +86,17 @@ fn parse(bytes: &[u8], content_type: &str, kind: &Kind) -> Result<Document, Stat
     })
 }
 
+fn unknown_format(media: &str) -> Status {
+    Status::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: application/json, \
+         application/yaml, application/vnd.kubernetes.protobuf (got \"{media}\")"
+    ))
+}
+
 fn delete_options(document: Document) -> Result<Decoded, Status> {
     let Document { mut value, duplicates } = document;
     let mut strict_problems = duplicates;
-    if let Some(options) = schema::definition("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions") {
+    if let Some(options) = schema::definition(DELETE_OPTIONS) {
         let decoded = options.decode(&mut value).map_err(|error| Status::bad_request(error.to_string()))?;
         strict_problems.extend(decoded);
     }
@@ -101,12 +111,15 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(registry: &Registry, kind: &Kind, subresource: &str) -> Expected {
+    fn of(registry: &Registry, kind: &Kind, verb: Verb, subresource: &str) -> Expected {
         let named = |api_version: &str, kind: &str, definition: &str| Expected {
             api_version: api_version.into(),
             kind: kind.into(),
             schema: schema::definition(definition).map(KindSchema::Builtin),
         };
+        if matches!(verb, Verb::Delete | Verb::DeleteCollection) {
+            return named(&kind.api_version(), "DeleteOptions", DELETE_OPTIONS);
+        }
         match subresource {
             "scale" => named("autoscaling/v1", "Scale", "io.k8s.api.autoscaling.v1.Scale"),
             "binding" => named("v1", "Binding", "io.k8s.api.core.v1.Binding"),
@@ -114,6 +127,30 @@ impl Expected {
             "token" => named("authentication.k8s.io/v1", "TokenRequest", "io.k8s.api.authentication.v1.TokenRequest"),
             _ => Expected { api_version: kind.api_version(), kind: kind.kind.into(), schema: registry.schema(kind) },
         }
+    }
+
+    /// Decodes a protobuf body; kinds that a CustomResourceDefinition made have no message.
+    fn open(&self, bytes: &[u8]) -> Result<Document, Status> {
+        let message = match &self.schema {
+            Some(KindSchema::Builtin(definition)) => protobuf::message(definition.name),
+            _ => None,
+        };
+        let message = message.ok_or_else(|| unknown_format(protobuf::MEDIA_TYPE))?;
+        let unrecognized = |error: protobuf::DecodeError| {
+            let name = &self.kind;
+            Status::bad_request(format!("the object provided is unrecognized (must be of type {name}): {error}"))
+        };
+        let Envelope { api_version, kind, raw } = Envelope::open(bytes).map_err(unrecognized)?;
+        let mut value = json!({"kind": kind, "apiVersion": api_version});
+        // Every group has the options of its verbs.
+        if self.kind != "DeleteOptions" || kind != self.kind {
+            self.check_type(&mut value)?;
+        }
+        let members = protobuf::decode(message, raw).map_err(unrecognized)?;
+        if let Value::Object(map) = &mut value {
+            map.extend(members);
+        }
+        Ok(Document { value, duplicates: Vec::new() })
     }
 
     /// Fills in a missing type and refuses another one.
@@ -168,6 +205,38 @@ mod tests {
     }
 
     #[test]
+    fn typed_clients_send_protobuf() {
+        let registry = Registry::with([]);
+        let body = |api_version: &str, kind: &str, message: &str, value: &Value| {
+            let message = protobuf::message(message).expect("a message");
+            Envelope::seal(api_version, kind, &protobuf::encode(message, value).expect("a message"))
+        };
+        let decode = |verb, subresource: &str, body: &[u8]| {
+            let resource = Resource {
+                version: "v1".into(),
+                plural: "pods".into(),
+                subresource: subresource.into(),
+                ..Resource::default()
+            };
+            match decode_body(&registry, &resource, verb, body, "application/vnd.kubernetes.protobuf") {
+                Ok(decoded) => decoded.value.to_string(),
+                Err(status) => format!("{} {}", status.code, status.message),
+            }
+        };
+        let pod = body("v1", "Pod", "io.k8s.api.core.v1.Pod", &json!({"metadata": {"name": "a", "labels": {}}}));
+        assert_eq!(decode(Verb::Create, "", &pod), r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#);
+        let eviction = body("policy/v1", "Eviction", "io.k8s.api.policy.v1.Eviction", &json!({}));
+        assert_eq!(decode(Verb::Create, "eviction", &eviction), r#"{"kind":"Eviction","apiVersion":"policy/v1"}"#);
+        let refused = decode(Verb::Create, "", &eviction);
+        assert!(refused.starts_with("400 Eviction in version \"v1\" cannot be handled as a Pod"), "{refused}");
+        let options = body("apps/v1", "DeleteOptions", DELETE_OPTIONS, &json!({"gracePeriodSeconds": 0}));
+        assert_eq!(
+            decode(Verb::Delete, "", &options),
+            r#"{"kind":"DeleteOptions","apiVersion":"apps/v1","gracePeriodSeconds":0}"#
+        );
+    }
+
+    #[test]
     fn bodies_are_json_or_yaml_and_of_their_kind() {
         let json = r#"{"metadata":{"name":"a"},"data":{"k":"v"},"extra":1}"#;
         assert_eq!(
@@ -187,7 +256,12 @@ mod tests {
             ),
             ("[]", "", "400 the object provided is unrecognized (must be of type ConfigMap)"),
             ("{", "", "400 the object provided is unrecognized (must be of type ConfigMap)"),
-            ("x", "text/html", "415 the body of the request was in an unknown format"),
+            ("x", "application/cbor", "415 the body of the request was in an unknown format"),
+            (
+                "x",
+                "application/vnd.kubernetes.protobuf",
+                "400 the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a protobuf message, expected prefix [107 56",
+            ),
             (
                 r#"{"data":[]}"#,
                 "",
