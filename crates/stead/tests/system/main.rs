@@ -10,4 +10,5 @@ mod images;
 mod kubectl;
 mod lifecycle;
 mod manifests;
+mod pods;
 mod text;
