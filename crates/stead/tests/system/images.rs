@@ -51,11 +51,16 @@ pub fn random_generator(name: &str) -> Image {
     Image { names: vec![name.to_owned()], layer: layer.done(), config }
 }
 
+/// The image's configuration as registries and archives hold it.
+pub fn config(image: &Image) -> String {
+    json!({"architecture": "amd64", "os": "linux", "config": image.config,
+        "rootfs": {"type": "layers", "diff_ids": [sha256(&image.layer)]}})
+    .to_string()
+}
+
 /// Writes the image as `docker save` does; answers the file.
 pub fn archive(directory: &Path, image: &Image) -> PathBuf {
-    let config = json!({"architecture": "amd64", "os": "linux", "config": image.config,
-        "rootfs": {"type": "layers", "diff_ids": [sha256(&image.layer)]}})
-    .to_string();
+    let config = config(image);
     let manifest = json!([{"Config": "config.json", "RepoTags": image.names, "Layers": ["layer.tar"]}]).to_string();
     let mut layer = Layer::default();
     layer.file("config.json", config.as_bytes(), 0o644);
@@ -76,7 +81,7 @@ pub fn load(cluster: &Cluster, image: &Image) {
     );
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     let hex: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }

@@ -6,9 +6,11 @@
 mod cluster;
 mod counter;
 mod examples;
+mod garbage;
 mod images;
 mod kubectl;
 mod lifecycle;
 mod manifests;
 mod pods;
+mod registry;
 mod text;
