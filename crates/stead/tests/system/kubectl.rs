@@ -282,7 +282,7 @@ fn copies_files(cluster: &Cluster) {
 fn forwards_ports(cluster: &Cluster) {
     for protocol in ["true", "false"] {
         let command = format!("KUBECTL_PORT_FORWARD_WEBSOCKETS={protocol} kubectl port-forward pod/web-1 :8080");
-        let mut forward = cluster.shell(&command).stdout(Stdio::piped()).spawn().unwrap();
+        let mut forward = cluster.shell(&command).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         // Kept open: kubectl goes on telling what it handles.
         let mut told = BufReader::new(forward.stdout.take().unwrap());

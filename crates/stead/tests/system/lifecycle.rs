@@ -98,6 +98,11 @@ fn mistakes_are_answered_with_one_line_that_says_what_to_do() {
     one_line(cluster.sh("stead up --data-dir data --colour red"), "there is no flag --colour");
     one_line(cluster.sh("stead fly"), "there is no verb \"fly\"");
     one_line(cluster.sh("stead up --data-dir /dev/null/data"), "/dev/null");
+    // A full disk: said before the store is touched.
+    cluster.sh("mkdir full && mount -t tmpfs -o size=1M tmpfs full").ok();
+    let full = cluster.sh("stead up --data-dir full/data --kubeconfig config --no-node");
+    cluster.sh("umount full").ok();
+    one_line(full, "is full (");
     // Not root: before anything is touched.
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
     cluster.sh("chmod 755 . bin; mkdir -m 777 free").ok();

@@ -5,12 +5,14 @@
 
 mod cluster;
 mod counter;
+mod crashes;
 mod examples;
 mod garbage;
 mod images;
 mod kubectl;
 mod lifecycle;
 mod manifests;
+mod nodes;
 mod pods;
 mod registry;
 mod text;
