@@ -24,6 +24,8 @@ use crate::{Fault, Host, Inner, log, mount, user};
 
 /// A process that survives SIGKILL this long hangs in the kernel.
 const KILL_WAIT: Duration = Duration::from_secs(30);
+/// A shim that does not answer this long is frozen (stopped, or the machine is out of memory).
+const SHIM_WAIT: Duration = Duration::from_secs(30);
 const TERMINATION_MESSAGE_BYTES_MAX: u64 = 4096;
 
 /// What the host remembers of an attempt.
@@ -359,6 +361,7 @@ impl Host {
     /// Fine when the shim is gone: then so is the container.
     fn signal(&self, record: &ContainerRecord, signal: i32) -> io::Result<()> {
         let mut socket = UnixStream::connect(&record.shim.socket)?;
+        socket.set_read_timeout(Some(SHIM_WAIT))?;
         ask(&mut socket, &Request::Kill { signal }, &[])
     }
 
@@ -424,8 +427,12 @@ impl Host {
         if record.boot_id == self.machine.boot_id && !dir.join("exit.json").exists() {
             // A shim that is just starting answers when it has started, or hangs up when it could not.
             let alive = UnixStream::connect(&record.shim.socket).and_then(|mut socket| {
-                ask(&mut socket, &Request::Ping, &[])?;
-                Ok(socket)
+                socket.set_read_timeout(Some(SHIM_WAIT))?;
+                match ask(&mut socket, &Request::Ping, &[]) {
+                    // Frozen, but there: its container must not be taken for ended.
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(socket),
+                    answer => answer.map(|()| socket),
+                }
             });
             let running = record::read::<RunningRecord>(&dir.join("running.json"))?;
             if let (Ok(socket), Some(running)) = (alive, &running) {

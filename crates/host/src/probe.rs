@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use stead_node::action::{Check, ContainerRef, HookAction, ProbeResult};
 
 use crate::Host;
-use crate::shim_exec::{CANNOT_RUN, TIMED_OUT};
+use crate::shim_exec::TIMED_OUT;
 
 /// Of a response's body, for the event's text.
 const BODY_BYTES_MAX: usize = 10 << 10;
@@ -51,7 +51,6 @@ impl Host {
                     (TIMED_OUT, output) if output.is_empty() => {
                         Err(format!("command timed out: {command:?} timed out after {}", seconds(timeout)))
                     }
-                    (CANNOT_RUN, output) if !output.is_empty() => Err(output),
                     (code, output) if output.is_empty() => Err(format!("command {command:?} exited with {code}")),
                     (_, output) => Err(output),
                 }

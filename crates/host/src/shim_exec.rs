@@ -1,7 +1,7 @@
 //! The re-executed parent of one exec: joins the container, waits for the command and ends with its exit code.
 //!
 //! Assumes: standard streams are the command's own, or for a terminal descriptor 0 is a socket on which to hand it over.
-//! Upstream: 126 when the command cannot be run, as shells and container runtimes have it.
+//! Upstream: 126 when the command cannot be run, 127 when there is none, as shells and container runtimes have it.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -30,6 +30,8 @@ pub struct ExecSpec {
 
 /// The command could not be run; the reason is on stderr.
 pub const CANNOT_RUN: i32 = 126;
+/// There is no such command.
+pub const NOT_FOUND: i32 = 127;
 /// The timeout struck.
 pub const TIMED_OUT: i32 = 124;
 
@@ -39,8 +41,19 @@ pub fn main(args: &[&str]) -> i32 {
     match run(&spec) {
         Ok(code) => code,
         Err(e) => {
-            let _ = writeln!(io::stderr(), "{e}");
-            CANNOT_RUN
+            let text = e.to_string();
+            let name = text.split_once("executable '").and_then(|(_, rest)| rest.split('\'').next());
+            let (text, code) = match name {
+                Some(name) if text.contains("not found in $PATH") => {
+                    (format!("exec: {name:?}: executable file not found in $PATH"), NOT_FOUND)
+                }
+                Some(name) if text.contains("correct permission") => {
+                    (format!("exec: {name:?}: permission denied"), CANNOT_RUN)
+                }
+                _ => (text, CANNOT_RUN),
+            };
+            let _ = writeln!(io::stderr(), "{text}");
+            code
         }
     }
 }

@@ -67,8 +67,8 @@ fn exec_has_streams_and_an_exit_code() {
     let mut run = world.host().exec(&key("uid-1", "main", 0), &request).unwrap();
     let streams = run.take_streams();
     let why = read_all(streams.stderr);
-    assert!(why.contains("nonsense"), "{why}");
-    assert_eq!(run.wait().unwrap(), 126);
+    assert_eq!(why, "exec: \"nonsense\": executable file not found in $PATH\n");
+    assert_eq!(run.wait().unwrap(), 127);
     let missing = world.host().exec(&key("uid-1", "other", 0), &request).unwrap_err();
     assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
 }
