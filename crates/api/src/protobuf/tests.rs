@@ -115,9 +115,9 @@ fn value(field: &Field, maker: &mut Maker, depth: usize) -> Value {
         Type::Time => ["2024-01-02T03:04:05Z", "1969-12-31T23:59:59Z"][number as usize % 2].into(),
         Type::MicroTime => ["2024-01-02T03:04:05.000006Z", "1969-12-31T23:59:59.999999Z"][number as usize % 2].into(),
         Type::Json => [json!({"f:a": {"b": [1, null, "x"]}}), json!([0]), json!("x")][number as usize % 3].clone(),
-        Type::SchemaOrArray if number % 2 == 0 => json!([{"type": "string"}, {}]),
-        Type::SchemaOrBool if number % 2 == 0 => json!(number % 4 == 0),
-        Type::SchemaOrStrings if number % 2 == 0 => json!(["a", "b"]),
+        Type::SchemaOrArray if number.is_multiple_of(2) => json!([{"type": "string"}, {}]),
+        Type::SchemaOrBool if number.is_multiple_of(2) => json!(number.is_multiple_of(4)),
+        Type::SchemaOrStrings if number.is_multiple_of(2) => json!(["a", "b"]),
         Type::SchemaOrArray | Type::SchemaOrBool | Type::SchemaOrStrings => {
             Value::Object(object(of(SCHEMA), maker, depth.min(2)))
         }
