@@ -93,7 +93,7 @@ impl Plane {
         }
         let any = watchers.remove(ANY).unwrap_or_default();
         Ok(Plane {
-            recorder: Recorder::restored(&snapshot),
+            recorder: Recorder::default(),
             store: Store::restored(snapshot),
             registry,
             ids: Ids::seeded(seed ^ revision.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
@@ -237,9 +237,6 @@ impl Plane {
     /// Wakes the watchers of what was written since the last call, but for the key that was settled by it.
     fn dispatch(&mut self, settled: Option<&Item>) {
         for event in self.store.take_events() {
-            if event.deleted && event.key().kind == EVENT {
-                self.recorder.forget(event.key());
-            }
             self.wake_watchers(&event, settled);
         }
     }
@@ -380,8 +377,14 @@ impl Plane {
         let Some(about) = self.store.snapshot().get(&note.about).cloned() else { return };
         let id = self.ids.next_u64();
         let source = self.controllers[controller].name;
-        let around = (self.store.snapshot(), &*self.registry);
-        let write = match self.recorder.write(around, source, note, &about, self.now, id) {
+        let view = View {
+            snapshot: self.store.snapshot(),
+            registry: &self.registry,
+            cluster: &self.cluster,
+            now: self.now,
+            started: self.started.unwrap_or(self.now),
+        };
+        let write = match self.recorder.write(&view, source, note, &about, id) {
             Some(Write::Create(value)) => Action::Create { kind: EVENT, value, on_success: None, on_failure: None },
             Some(Write::Update(value)) => Action::Update { kind: EVENT, value, on_success: None, on_failure: None },
             None => return,

@@ -5,16 +5,17 @@
 //! (upstream's spam filter), so a controller that cannot get on does not fill the store. Expiry is `garbage.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event as Told;
 use serde_json::{Value, json};
-use stead_api::{Key, Object};
+use stead_api::Object;
 use stead_kinds::Registry;
-use stead_store::Snapshot;
 
 use crate::facts;
 use crate::names::EVENT;
-use crate::plan::Note;
+use crate::plan::{Note, View};
 
 const BURST_MAX: i64 = 25;
 const REFILL_SECONDS: i64 = 300;
@@ -23,9 +24,6 @@ const BUDGETS_MAX: usize = 4096;
 
 #[derive(Default)]
 pub struct Recorder {
-    /// The Event that tells the same.
-    similar: BTreeMap<String, Key>,
-    sameness: BTreeMap<Key, String>,
     budgets: BTreeMap<(&'static str, String), Budget>,
 }
 
@@ -41,63 +39,18 @@ pub enum Write {
 }
 
 impl Recorder {
-    /// Remembers the Events that are there.
-    pub fn restored(snapshot: &Snapshot) -> Recorder {
-        let mut recorder = Recorder::default();
-        for object in snapshot.list(EVENT, "") {
-            let event = object.value();
-            let text = |path: &str| stead_api::object::field_text(&event, path);
-            let sameness = sameness(
-                &text("source.component"),
-                &text("involvedObject.uid"),
-                &text("type"),
-                &text("reason"),
-                &text("message"),
-            );
-            recorder.remember(sameness, object.key.clone());
-        }
-        recorder
-    }
-
-    fn remember(&mut self, sameness: String, key: Key) {
-        self.sameness.insert(key.clone(), sameness.clone());
-        self.similar.insert(sameness, key);
-    }
-
-    /// An Event was removed from the store.
-    pub fn forget(&mut self, key: &Key) {
-        if let Some(sameness) = self.sameness.remove(key)
-            && self.similar.get(&sameness) == Some(key)
-        {
-            self.similar.remove(&sameness);
-        }
-    }
-
     /// What to write for a note, or nothing when it would be spam. `id` makes a new Event's name unique.
-    pub fn write(
-        &mut self,
-        (snapshot, registry): (&Snapshot, &Registry),
-        source: &'static str,
-        note: &Note,
-        about: &Object,
-        now: Timestamp,
-        id: u64,
-    ) -> Option<Write> {
-        let sameness = sameness(source, &about.meta.uid, note.r#type.name(), note.reason, &note.message);
-        if !self.may_write(source, &about.meta.uid, now) {
+    pub fn write(&mut self, view: &View, source: &'static str, note: &Note, about: &Object, id: u64) -> Option<Write> {
+        if !self.may_write(source, &about.meta.uid, view.now) {
             return None;
         }
-        if let Some(event) = self.similar.get(&sameness).and_then(|key| snapshot.get(key)) {
+        if let Some(event) = similar(view, source, note, about) {
             let mut value = event.value();
             value["count"] = json!(value["count"].as_i64().unwrap_or(1) + 1);
-            value["lastTimestamp"] = facts::time(now);
+            value["lastTimestamp"] = facts::time(view.now);
             return Some(Write::Update(value));
         }
-        let value = new_event(registry, source, note, about, now, id);
-        let namespace = value["metadata"]["namespace"].as_str().unwrap_or_default();
-        let name = value["metadata"]["name"].as_str().unwrap_or_default();
-        self.remember(sameness, Key::new(EVENT, namespace, name));
-        Some(Write::Create(value))
+        Some(Write::Create(new_event(view.registry, source, note, about, view.now, id)))
     }
 
     fn may_write(&mut self, source: &'static str, uid: &str, now: Timestamp) -> bool {
@@ -121,8 +74,16 @@ impl Recorder {
     }
 }
 
-fn sameness(source: &str, uid: &str, r#type: &str, reason: &str, message: &str) -> String {
-    [source, uid, r#type, reason, message].join("\0")
+/// The Event that tells the same about the same object.
+fn similar<'a>(view: &View<'a>, source: &str, note: &Note, about: &Object) -> Option<&'a Arc<Object>> {
+    let events = facts::with_field(view, EVENT, "involvedObject.uid", &about.meta.uid);
+    events.into_iter().find(|event| {
+        let told = event.view::<Told>();
+        told.source.as_ref().and_then(|s| s.component.as_deref()) == Some(source)
+            && told.type_.as_deref() == Some(note.r#type.name())
+            && told.reason.as_deref() == Some(note.reason)
+            && told.message.as_deref() == Some(note.message.as_str())
+    })
 }
 
 fn new_event(registry: &Registry, source: &'static str, note: &Note, about: &Object, now: Timestamp, id: u64) -> Value {
