@@ -47,6 +47,7 @@ checks! {
     RESUMABLE = "Resumable": "a new cursor at a seen revision goes on where the old one stopped";
     BOOKMARKED = "Bookmarked": "a bookmark's revision promises that everything up to it was delivered";
     FOLD = "Fold": "the snapshot is the fold of the records; restoring twice gives equal snapshots";
+    LEVEL = "Level": "a plan depends only on snapshot, key and now; wiping all status and restarting restores it";
     NAMED = "Named": "every update and delete in a plan carries the uid, and the resourceVersion where content matters";
     STABLE = "Stable": "once faults and users stop, the desired state is reached and nothing is written any more";
     AT_MOST_ONE = "AtMostOne": "at most one live container set per pod identity in the whole cluster, unless a user forced it";

@@ -17,6 +17,9 @@ use crate::checks::{self, Verdict, violated};
 /// The kinds whose histories are judged.
 const KINDS: &[KindName] = &[POD, NODE, STATEFUL_SET, CLAIM, VOLUME, SERVICE, DISRUPTION_BUDGET];
 
+/// The taint by which a person says that a node will not come back.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
 #[derive(Default)]
 pub struct Ledger {
     pub revision: Revision,
@@ -101,7 +104,11 @@ impl Ledger {
             }
             POD => {
                 let node = node_of(object);
-                if !node.is_empty() && self.find(NODE, "", &node).is_none() {
+                let given_up = match self.find(NODE, "", &node) {
+                    Some(node) => node.json.windows(OUT_OF_SERVICE.len()).any(|part| part == OUT_OF_SERVICE.as_bytes()),
+                    None => !node.is_empty(),
+                };
+                if given_up {
                     self.forced.insert(object.meta.uid.clone());
                 }
                 self.just_removed.push(object.meta.uid.clone());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::request::{PatchType, target};
 use stead_api::{Object, Request, Target, Verb};
-use stead_control::names::{CLAIM, DEPLOYMENT, NODE, POD, STATEFUL_SET};
+use stead_control::names::{CLAIM, DEPLOYMENT, NODE, POD, REPLICA_SET, STATEFUL_SET};
 
 use crate::Sabotage;
 use crate::manifests::{self, DEPLOYMENTS, SETS};
@@ -47,7 +47,7 @@ impl World {
             47..67 => self.delete_pod(),
             67..73 => self.evict_pod(),
             73..79 => self.cordon(),
-            79..82 => self.delete_node(),
+            79..82 => self.give_node_up(),
             82..87 => self.label_pod(),
             87..91 => self.delete_claim(),
             _ => self.churn(),
@@ -183,8 +183,15 @@ impl World {
         }
     }
 
-    fn delete_node(&mut self) {
+    /// Deletes a node, or says that it is out of service.
+    fn give_node_up(&mut self) {
         let Some(node) = self.some(NODE) else { return };
+        if self.chance.percent(30) {
+            let taint =
+                json!({"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"});
+            let path = format!("/api/v1/nodes/{}", node.key.name);
+            return self.ask_as_user(Verb::Patch(PatchType::Strategic), &path, json!({"spec": {"taints": [taint]}}));
+        }
         self.delete(&format!("/api/v1/nodes/{}", node.key.name), &node, json!({}));
     }
 
@@ -225,11 +232,24 @@ impl World {
             let path = format!("/api/v1/nodes/{}", self.nodes[node].name);
             for seconds in [10, 20, 30] {
                 let Target::Resource(resource) = target(&path) else { continue };
-                let body = json!({"spec": {"unschedulable": null}});
+                let body = json!({"spec": {"unschedulable": null, "taints": null}});
                 let request = Request::of(admin(), Verb::Patch(PatchType::Merge), resource, body);
                 let sender = Sender { from: From::User, loses_reply: false };
                 let span = jiff::SignedDuration::from_secs(seconds);
                 self.send_in(span, Message::Request(sender, Box::new(request)));
+            }
+        }
+    }
+
+    /// Somebody wipes every status; what controllers say of the world they can say again.
+    pub fn wipe_statuses(&mut self) {
+        let snapshot = self.server.head.store.snapshot.clone();
+        for (kind, plural) in
+            [(STATEFUL_SET, "statefulsets"), (DEPLOYMENT, "deployments"), (REPLICA_SET, "replicasets")]
+        {
+            for object in snapshot.list(kind, "") {
+                let path = format!("{APPS}/{plural}/{}/status", object.key.name);
+                self.ask_as_user(Verb::Patch(PatchType::Merge), &path, json!({"status": null}));
             }
         }
     }
