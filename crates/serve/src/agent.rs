@@ -27,7 +27,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// What an agent's thread is told.
 pub enum Word {
     Head(Arc<Head>, Vec<Key>),
-    Input(Input),
+    Input(Box<Input>),
     Stop,
 }
 
@@ -106,7 +106,7 @@ impl Shell {
             while let Some(word) = next {
                 match word {
                     Word::Stop => return,
-                    Word::Input(input) => self.step(input),
+                    Word::Input(input) => self.step(*input),
                     Word::Head(head, keys) => match &mut heads {
                         Some((newest, changed)) => {
                             *newest = head;
@@ -136,14 +136,14 @@ impl Shell {
     fn act(&self, action: Action) {
         let (machine, words) = (Arc::clone(&self.machine), self.words.clone());
         self.runtime.spawn_blocking(move || {
-            let _ = words.send(Word::Input(Input::Observed(machine(action))));
+            let _ = words.send(Word::Input(Box::new(Input::Observed(machine(action)))));
         });
     }
 
     fn ask(&self, id: RequestId, request: Request) {
         let words = self.words.clone();
         self.reach.ask(request, move |reply| {
-            let _ = words.send(Word::Input(Input::Reply(id, reply)));
+            let _ = words.send(Word::Input(Box::new(Input::Reply(id, reply))));
         });
     }
 }

@@ -25,7 +25,7 @@ const PODS_MAX: u32 = 10_000;
 
 enum Word {
     Head(Arc<Head>, Vec<Key>),
-    For(usize, Input),
+    For(usize, Box<Input>),
 }
 
 struct FakeNode {
@@ -127,7 +127,7 @@ impl Fakes {
             let mut heads: Option<(Arc<Head>, BTreeSet<Key>)> = None;
             while let Some(word) = next {
                 match word {
-                    Word::For(node, input) => self.step(node, input),
+                    Word::For(node, input) => self.step(node, *input),
                     Word::Head(head, keys) => match &mut heads {
                         Some((newest, changed)) => {
                             *newest = head;
@@ -204,7 +204,7 @@ impl Fakes {
                     Output::Request(id, request) => {
                         let words = self.words.clone();
                         self.reach.ask(*request, move |reply| {
-                            let _ = words.send(Word::For(node, Input::Reply(id, reply)));
+                            let _ = words.send(Word::For(node, Box::new(Input::Reply(id, reply))));
                         });
                     }
                 }

@@ -123,12 +123,12 @@ fn start_node(
         if let (Observation::Exited(container), Some(server)) = (&observation, ends.upgrade()) {
             server.ends.ended(&container.container);
         }
-        let _ = unasked.send(Word::Input(Input::Observed(observation)));
+        let _ = unasked.send(Word::Input(Box::new(Input::Observed(observation))));
     });
     let host = Arc::new(host.with_context(|| format!("node {name} could not be started"))?);
     let world = host.observe().with_context(|| format!("look at what runs on {name}"))?;
     let agent = NodeAgent::new(node_config(n, config, data_dir, &host), u64::from(std::process::id()));
-    sender.send(Word::Input(Input::World(world))).ok();
+    sender.send(Word::Input(Box::new(Input::World(world)))).ok();
     let performer = Arc::clone(&host);
     let machine = Arc::new(move |action| performer.perform(action));
     let thread = AgentThread::start(agent, machine, server, runtime, (sender, inbox))?;

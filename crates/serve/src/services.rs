@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use stead_host::dns_server::{DnsConfig, DnsServer};
@@ -17,6 +18,8 @@ use crate::nodes::node_name;
 use crate::plane::PlaneHandle;
 
 const DNS_PORT: u16 = 53;
+/// How soon rules that the kernel refused are tried again.
+const APPLY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The kinds from which rules are made.
 const KINDS: &[&str] = &["services", "endpointslices.discovery.k8s.io"];
@@ -71,15 +74,26 @@ fn start_dns(server: &Arc<Server>, config: &Config) -> Result<DnsServer> {
         .context("the cluster's DNS server could not be started")
 }
 
-/// Applies the rules of every head that changed them; what piles up meanwhile is one change.
+/// Applies the rules of every head that changed them; what piles up meanwhile is one change. Rules that could not be applied are
+/// tried again.
 fn keep(mut proxy: Proxy, plane: &PlaneHandle, network: &Network, inbox: &Receiver<News>) {
+    // The table may be that of an earlier run, so the first rules are always applied.
+    let mut is_due = true;
     loop {
-        if proxy.follow(&plane.head().store)
-            && let Err(error) = network.apply(proxy.ruleset())
-        {
-            eprintln!("stead: the rules of Services could not be applied: {error}");
+        is_due |= proxy.follow(&plane.head().store);
+        if is_due {
+            let applied = network.apply(proxy.ruleset());
+            is_due = applied.is_err();
+            if let Err(error) = applied {
+                eprintln!("stead: the rules of Services could not be applied: {error}");
+            }
         }
-        let mut next = inbox.recv().ok();
+        let wait = if is_due { APPLY_AGAIN } else { Duration::MAX };
+        let mut next = match inbox.recv_timeout(wait) {
+            Ok(news) => Some(news),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         while let Some(news) = next {
             match news {
                 News::Stop => return,

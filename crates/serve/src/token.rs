@@ -76,7 +76,6 @@ mod tests {
         assert_eq!(signer.verify(&token, 50).unwrap()["sub"], "x");
         assert!(signer.verify(&token, 100).is_none());
         assert!(signer.verify(&token, 9).is_none());
-        assert!(signer.verify(&token.replace('.', "."), 50).is_some());
         let other = Signer::new(&rcgen::KeyPair::generate().unwrap().serialize_der()).unwrap();
         assert!(other.verify(&token, 50).is_none());
         for rubbish in ["", "a", "a.b", "a.b.c", "..", &token[1..], &token[..token.len() - 2]] {
