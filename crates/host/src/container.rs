@@ -19,6 +19,7 @@ use stead_node::action::{
 use crate::record::{self, ContainerRecord, ExitRecord, RunningRecord, SandboxRecord, ShimSpec};
 use crate::sandbox::{check_name, node_file};
 use crate::shim::{self, Request, Started, ask};
+use crate::signal::parse_signal;
 use crate::spec::{self, BindMount, Context, DeviceNode};
 use crate::{Fault, Host, Inner, log, mount, user};
 
@@ -568,40 +569,4 @@ fn device_node(source: &Path, target: &Path, read_only: bool) -> io::Result<Devi
         minor: rustix::fs::minor(meta.rdev()),
         read_only,
     })
-}
-
-/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`
-pub(crate) fn parse_signal(name: &str) -> Option<i32> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
-    ];
-    let upper = name.to_uppercase();
-    let short = upper.trim_start_matches("SIG");
-    if let Ok(number) = short.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    if let Some(offset) = short.strip_prefix("RTMIN") {
-        let offset: i32 = if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse().ok()? };
-        return (0..=30).contains(&offset).then_some(34 + offset);
-    }
-    if let Some(offset) = short.strip_prefix("RTMAX") {
-        let offset: i32 = if offset.is_empty() { 0 } else { offset.strip_prefix('-')?.parse().ok()? };
-        return (0..=30).contains(&offset).then_some(64 - offset);
-    }
-    NAMES.iter().position(|n| *n == short).map(|at| at as i32 + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_have_many_spellings() {
-        let all = ["SIGTERM", "term", "15", "SIGRTMIN+3", "RTMAX-1", "SIGQUIT", "SIGFOO", "0", "65", "SIGRTMIN+40"];
-        let numbers: Vec<Option<i32>> = all.iter().map(|name| parse_signal(name)).collect();
-        let expected = [Some(15), Some(15), Some(15), Some(37), Some(63), Some(3), None, None, None, None];
-        assert_eq!(numbers, expected);
-    }
 }

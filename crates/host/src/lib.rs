@@ -30,6 +30,7 @@ pub mod shim;
 mod shim_exec;
 mod shim_io;
 mod shim_trace;
+mod signal;
 mod spec;
 mod sys;
 mod tls;
