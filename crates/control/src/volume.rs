@@ -75,7 +75,8 @@ fn woken_by_volume(view: &View, event: &Event) -> Vec<Key> {
 
 /// A pod that comes may be the first consumer; one that goes may be the last that kept a claim.
 fn woken_by_pod(_view: &View, event: &Event) -> Vec<Key> {
-    if event.old.is_some() && !event.deleted {
+    let is_shut_down_now = |old: &Arc<Object>| claim::is_shut_down(&event.object) && !claim::is_shut_down(old);
+    if !event.deleted && event.old.as_ref().is_some_and(|old| !is_shut_down_now(old)) {
         return Vec::new();
     }
     let pod = &event.object;

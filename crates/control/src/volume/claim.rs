@@ -37,14 +37,23 @@ pub fn reconcile(view: &View, claim: &Arc<Object>) -> Plan {
     plan
 }
 
-/// The pods that keep a claim from going: those that were given a node (V-13).
+/// The pods that keep a claim from going: those that were given a node and are not shut down (V-13).
 fn users<'a>(view: &View<'a>, claim: &Object) -> Vec<&'a Arc<Object>> {
     let uses = |pod: &&Arc<Object>| {
+        if is_shut_down(pod) {
+            return false;
+        }
         let typed = pod.view::<Pod>();
         let node = typed.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default();
         !node.is_empty() && claim_names(&pod.key.name, &typed).iter().any(|name| **name == *claim.key.name)
     };
     view.snapshot.list(POD, &claim.key.namespace).filter(uses).collect()
+}
+
+/// Nothing of the pod runs any more: its node said so, or somebody deleted it by force. It may still wait for finalizers, among
+/// them the garbage collector's, which waits for the claim when the pod owns it.
+pub fn is_shut_down(pod: &Object) -> bool {
+    pod.meta.is_deleting() && pod.meta.deletion_grace_period_seconds == Some(0)
 }
 
 fn bind(view: &View, claim: &Arc<Object>, plan: &mut Plan) {

@@ -173,6 +173,24 @@ fn protection_ends_with_the_last_user_v13() {
     );
 }
 
+/// Seed 137: a pod that owns its claim (whenScaled=Delete) and is deleted in the foreground goes only after the claim.
+#[test]
+fn a_pod_that_is_shut_down_protects_no_claim_v13() {
+    let pod = |words: &str, grace: u8| {
+        format!(
+            r#"pod web-0 node=n {words} finalizer=foregroundDeletion {{"metadata":{{"deletionGracePeriodSeconds":{grace}}},"spec":{{"volumes":[{{"name":"data","persistentVolumeClaim":{{"claimName":"data"}}}}]}}}}"#
+        )
+    };
+    check(&format!("{PVC} deleting\n {}", pod("deleting", 30)), "pvc/data", expect![""]);
+    check(
+        &format!("{PVC} deleting\n {}", pod("deleting", 0)),
+        "pvc/data",
+        expect![[r#"
+        update PersistentVolumeClaim data {"metadata":{"finalizers":[]}}
+    "#]],
+    );
+}
+
 #[test]
 fn a_directory_grows_when_its_class_allows_v16() {
     let pv = format!("pv disk finalizer=kubernetes.io/pv-protection annotation=pv.kubernetes.io/provisioned-by:stead.local/directory {BOUND}")
