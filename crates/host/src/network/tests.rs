@@ -3,22 +3,17 @@
 
 mod machine;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nlink::AddressFamily;
-use nlink::netlink::addr::Ipv4Address;
-use nlink::netlink::link::VethLink;
 use nlink::netlink::namespace::{self, Netns};
 use nlink::netlink::route::Ipv4Route;
 use nlink::netlink::rule::RuleBuilder;
 use nlink::netlink::{Connection, Nftables, Route};
-use stead_net::proxy::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
+use stead_net::proxy::{Protocol, Ruleset};
 
 use self::machine::*;
 use super::*;

@@ -1,20 +1,18 @@
 //! A machine for tests: network namespaces that play the host, its pods and its neighbour, and programs that ask and answer.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nlink::AddressFamily;
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::link::VethLink;
 use nlink::netlink::namespace::{self, Netns};
 use nlink::netlink::route::Ipv4Route;
-use nlink::netlink::rule::RuleBuilder;
-use nlink::netlink::{Connection, Nftables, Route};
+use nlink::netlink::{Connection, Route};
 use stead_net::proxy::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
 
 use crate::network::*;
