@@ -214,6 +214,8 @@ impl NodeAgent {
             }
             Err(status) if matches!(status.code, 404) => {}
             Err(_) => {
+                // The server may have it or not; what was sent says nothing of what is kept.
+                api.sent = None;
                 api.failures += 1;
                 api.retry_at = Some(now + request_retry(api.failures));
             }

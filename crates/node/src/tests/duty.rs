@@ -41,3 +41,19 @@ fn a_lease_waits_for_its_node() {
     world.run(60);
     assert!(world.store.snapshot().get(&key).is_some(), "the node is back");
 }
+
+/// Found by the simulator: what a refused patch had said was taken for what the server keeps, and never said again.
+#[test]
+fn a_status_that_was_refused_is_told_when_the_server_is_back() {
+    let mut world = World::new();
+    world.held.push("start".into());
+    world.pod("web-0", "u1", json!({"containers": [{"name": "main", "image": "i:1"}]}));
+    world.run(5);
+    world.is_api_down = true;
+    world.release();
+    while world.deliver() {}
+    world.is_api_down = false;
+    world.run(60);
+    let status = world.get("pods", "web-0").expect("the pod").value()["status"].clone();
+    assert_eq!(status["phase"], "Running", "{status}");
+}
