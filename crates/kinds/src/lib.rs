@@ -41,21 +41,35 @@
 //! assert_eq!(WIDGET.check(&widget, None).unwrap().errors.0.len(), 1);
 //! ```
 
+pub mod admissionpolicy;
+pub mod apiservice;
+pub mod certificatesigningrequest;
 pub mod check;
 pub mod columns;
 pub mod config;
+pub mod cron;
+pub mod cronjob;
+pub mod csi;
 pub mod custom;
 pub mod customresourcedefinition;
+pub mod daemonset;
 pub mod deployment;
+pub mod devices;
 pub mod endpoints;
 pub mod event;
 pub mod fill;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
+pub mod flowcontrol;
+pub mod horizontalpodautoscaler;
 pub mod human;
+pub mod ingress;
+pub mod job;
+pub mod limitrange;
 pub mod meta;
 pub mod names;
 pub mod namespace;
+pub mod networkpolicy;
 pub mod node;
 pub mod path;
 pub mod persistentvolume;
@@ -63,14 +77,20 @@ pub mod persistentvolumeclaim;
 pub mod plain;
 pub mod pod;
 pub mod poddisruptionbudget;
+pub mod podtemplate;
 pub mod rbac;
 pub mod registry;
 pub mod replicaset;
+pub mod replicationcontroller;
+pub mod resourcequota;
 pub mod review;
+pub mod runtimeclass;
 pub mod service;
+pub mod servicecidr;
 pub mod statefulset;
 pub mod storageclass;
 pub mod template;
+pub mod webhook;
 pub mod workload;
 
 use std::any::Any;
@@ -365,14 +385,50 @@ pub const ALL: &[Kind] = &[
     event::EVENTS_EVENT,
     persistentvolume::PERSISTENTVOLUME,
     persistentvolumeclaim::PERSISTENTVOLUMECLAIM,
+    replicationcontroller::REPLICATIONCONTROLLER,
+    podtemplate::PODTEMPLATE,
+    resourcequota::RESOURCEQUOTA,
+    limitrange::LIMITRANGE,
+    plain::COMPONENTSTATUS,
+    plain::BINDING,
     endpoints::ENDPOINTSLICE,
     storageclass::STORAGECLASS,
+    csi::VOLUMEATTACHMENT,
+    csi::CSINODE,
+    csi::CSIDRIVER,
+    csi::CSISTORAGECAPACITY,
+    csi::VOLUMEATTRIBUTESCLASS,
     statefulset::STATEFULSET,
     deployment::DEPLOYMENT,
     replicaset::REPLICASET,
+    daemonset::DAEMONSET,
     plain::CONTROLLERREVISION,
     plain::LEASE,
+    job::JOB,
+    cronjob::CRONJOB,
+    horizontalpodautoscaler::HORIZONTALPODAUTOSCALER,
+    horizontalpodautoscaler::HORIZONTALPODAUTOSCALER_V1,
+    ingress::INGRESS,
+    ingress::INGRESSCLASS,
+    networkpolicy::NETWORKPOLICY,
+    servicecidr::SERVICECIDR,
+    servicecidr::IPADDRESS,
     poddisruptionbudget::PODDISRUPTIONBUDGET,
+    certificatesigningrequest::CERTIFICATESIGNINGREQUEST,
+    runtimeclass::RUNTIMECLASS,
+    webhook::MUTATINGWEBHOOKCONFIGURATION,
+    webhook::VALIDATINGWEBHOOKCONFIGURATION,
+    admissionpolicy::VALIDATINGADMISSIONPOLICY,
+    admissionpolicy::VALIDATINGADMISSIONPOLICYBINDING,
+    admissionpolicy::MUTATINGADMISSIONPOLICY,
+    admissionpolicy::MUTATINGADMISSIONPOLICYBINDING,
+    apiservice::APISERVICE,
+    flowcontrol::FLOWSCHEMA,
+    flowcontrol::PRIORITYLEVELCONFIGURATION,
+    devices::DEVICECLASS,
+    devices::RESOURCECLAIM,
+    devices::RESOURCECLAIMTEMPLATE,
+    devices::RESOURCESLICE,
     plain::PRIORITYCLASS,
     customresourcedefinition::CUSTOMRESOURCEDEFINITION,
     rbac::ROLE,

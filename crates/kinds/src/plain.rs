@@ -12,7 +12,7 @@ use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::set_text;
 use crate::names::names;
 use crate::path::Path;
-use crate::{Behavior, Hooks, Kind};
+use crate::{Behavior, Hooks, Kind, Verbs};
 
 /// Its data never changes (CR-02, CR-06).
 pub const CONTROLLERREVISION: Kind = Kind {
@@ -47,6 +47,45 @@ pub const LEASE: Kind = Kind {
         names!("Lease", "lease", "leases"),
         "io.k8s.api.coordination.v1.Lease",
     )
+};
+
+/// Health of the control plane's parts, as old clients ask for it; computed, never stored.
+pub const COMPONENTSTATUS: Kind = Kind {
+    short: &["cs"],
+    namespaced: false,
+    verbs: Verbs::ReadOnly,
+    columns: &[
+        NAME_COLUMN,
+        columns::text("Status", |object, _| health(object, "status"), "Whether it is healthy."),
+        columns::text("Message", |object, _| health(object, "message"), "What it says."),
+        columns::text("Error", |object, _| health(object, "error"), "What is wrong."),
+    ],
+    ..Kind::plain(
+        "componentstatuses",
+        "",
+        "v1",
+        names!("ComponentStatus", "componentstatus", "componentstatuses"),
+        "io.k8s.api.core.v1.ComponentStatus",
+    )
+};
+
+/// One field of the condition Healthy; a true condition prints as `Healthy`.
+fn health(object: &Object, field: &str) -> Value {
+    let value = object.value();
+    let found = value["conditions"][0][field].as_str().unwrap_or("");
+    match (field, found) {
+        ("status", "True") => "Healthy".into(),
+        ("status", "False") => "Unhealthy".into(),
+        ("status", _) => "Unknown".into(),
+        (_, text) => text.into(),
+    }
+}
+
+/// Puts a pod on a node: the older way, beside the pod's own subresource.
+pub const BINDING: Kind = Kind {
+    verbs: Verbs::CreateOnly,
+    name_rule: crate::names::any,
+    ..Kind::plain("bindings", "", "v1", names!("Binding", "binding", "bindings"), "io.k8s.api.core.v1.Binding")
 };
 
 pub const PRIORITYCLASS: Kind = Kind {

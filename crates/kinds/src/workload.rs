@@ -10,7 +10,7 @@ use crate::path::Path;
 use crate::template::{self, validate_template};
 use crate::{Kind, Names, Subresource};
 
-const SCALE: Subresource =
+pub(crate) const SCALE: Subresource =
     Subresource::Scale { spec: "spec.replicas", status: "status.replicas", selector: "spec.selector" };
 
 pub(crate) const fn workload(storage: &'static str, names: Names, definition: &'static str) -> Kind {
@@ -97,4 +97,10 @@ pub(crate) fn ready_text(ready: Option<i32>, desired: Option<i32>) -> String {
 /// The typed view of an object.
 pub(crate) fn view<T: serde::de::DeserializeOwned + Send + Sync + 'static>(object: &Object) -> std::sync::Arc<T> {
     object.view::<T>()
+}
+
+/// `a=b,c=d`, or `<none>`.
+pub(crate) fn map_text(map: Option<&std::collections::BTreeMap<String, String>>) -> String {
+    let parts: Vec<String> = map.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+    if parts.is_empty() { "<none>".to_owned() } else { parts.join(",") }
 }
