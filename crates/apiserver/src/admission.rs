@@ -1,7 +1,10 @@
-//! Admission: what the cluster adds to an object, and what it forbids, between defaults and validation.
+//! Admission: what the cluster adds to an object, and what it forbids.
 //!
-//! An ordered list of functions of the context and the draft. Rows ID-01, ID-04, F-02, V-03, V-13, V-16, N-04, N-05, ID-06.
+//! Three ordered lists of functions: rules that fill in and refuse before validation, rules that look at a valid object, and rules
+//! of subresources. Rows ID-01, ID-04, F-02, V-03, V-13, V-16, N-04, N-05, ID-06.
 
+mod certificates;
+mod ingress;
 mod pod;
 mod rbac;
 mod service;
@@ -11,17 +14,22 @@ use stead_api::{Request, Status};
 
 use crate::Context;
 use crate::custom::{self, definition};
-use crate::draft::Draft;
+use crate::draft::{Draft, Part};
 
 pub use volume::default_storage_class;
 
 type Rule = fn(&mut Context, &Request, &mut Draft) -> Result<(), Status>;
 
-/// Which rules see which kind, in this order.
+const CERTIFICATES: &str = "certificatesigningrequests.certificates.k8s.io";
+
+/// Which rules see which kind before it is validated, in this order.
 const RULES: &[(&str, &[Rule])] = &[
-    ("pods", &[pod::service_account, pod::priority, pod::tolerations]),
+    ("pods", &[pod::service_account, pod::priority, pod::tolerations, pod::runtime_class]),
     ("persistentvolumeclaims", &[volume::default_class, volume::resize]),
     ("services", &[service::allocate]),
+    ("ingresses.networking.k8s.io", &[ingress::default_class]),
+    ("priorityclasses.scheduling.k8s.io", &[pod::one_default_priority]),
+    (CERTIFICATES, &[certificates::requester, certificates::restrict_subject]),
     (custom::DEFINITIONS, &[definition::establish]),
     ("roles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
     ("clusterroles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
@@ -29,7 +37,20 @@ const RULES: &[(&str, &[Rule])] = &[
     ("clusterrolebindings.rbac.authorization.k8s.io", &[rbac::no_borrowed_rights]),
 ];
 
+/// The same for changes of one part.
+const PART_RULES: &[(&str, Part, Rule)] =
+    &[(CERTIFICATES, Part::Approval, certificates::approve), (CERTIFICATES, Part::Status, certificates::sign)];
+
 pub(crate) fn admit(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
     let rules = RULES.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, rules)| *rules);
     rules.unwrap_or_default().iter().try_for_each(|rule| rule(ctx, request, draft))
+}
+
+/// Rules of status and other subresources.
+pub(crate) fn admit_part(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
+    let meant = |(storage, part, _): &&(&str, Part, Rule)| *storage == draft.kind.storage && *part == draft.part;
+    match PART_RULES.iter().find(meant) {
+        Some((_, _, rule)) => rule(ctx, request, draft),
+        None => Ok(()),
+    }
 }

@@ -23,6 +23,9 @@ const IMMORTAL_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public"];
 /// Kinds whose deletion is answered with the object; others with a Status.
 const RETURNED: &[&str] = &["pods", "persistentvolumeclaims", "persistentvolumes", "serviceaccounts", "services"];
 
+const KEEPS_PODS: &[&str] = &["jobs.batch", "replicationcontrollers"];
+const JOB_WARNING: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// DeleteOptions, from the body and, where it says nothing, from the query.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeleteOptions {
@@ -121,7 +124,13 @@ pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<R
     let found = ctx.store.snapshot().find(kind.storage, read::namespace_of(kind, resource), &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     let deleted = delete(ctx, kind, object, &options)?;
-    match &deleted {
+    let warns = kind.storage == "jobs.batch" && options.propagation.is_none();
+    let warnings = if warns { vec![JOB_WARNING.to_owned()] } else { Vec::new() };
+    Ok(answer(ctx, request, kind, &deleted).with_warnings(warnings))
+}
+
+fn answer(ctx: &Context, request: &Request, kind: &Kind, deleted: &Deleted) -> Reply {
+    match deleted {
         Deleted::Gone(object) if !RETURNED.contains(&kind.storage) => {
             let details = json!({"name": &*object.key.name, "group": kind.group, "kind": kind.plural,
                 "uid": object.meta.uid});
@@ -130,9 +139,9 @@ pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<R
             if kind.group.is_empty() {
                 status["details"].as_object_mut().map(|details| details.shift_remove("group"));
             }
-            Ok(Reply::json(200, status.to_string()))
+            Reply::json(200, status.to_string())
         }
-        deleted => Ok(Reply::json(200, encode::shaped(kind, deleted.object(), request, ctx.now))),
+        deleted => Reply::json(200, encode::shaped(kind, deleted.object(), request, ctx.now)),
     }
 }
 
@@ -235,6 +244,11 @@ fn mark(ctx: &Context, kind: &Kind, value: &mut Value, object: &Object, seconds:
     }
 }
 
+/// Jobs and ReplicationControllers are older than the garbage collector: their pods stay unless the client says otherwise.
+fn default_propagation(kind: &Kind) -> Option<Propagation> {
+    KEEPS_PODS.contains(&kind.storage).then_some(Propagation::Orphan)
+}
+
 /// Finalizers by which the garbage collector learns what to do with dependents, and those that the server adds itself.
 fn set_finalizers(kind: &Kind, value: &mut Value, options: &DeleteOptions, was_deleting: bool) {
     let mut names: Vec<String> = value["metadata"]["finalizers"]
@@ -244,7 +258,7 @@ fn set_finalizers(kind: &Kind, value: &mut Value, options: &DeleteOptions, was_d
         .filter_map(|one| one.as_str().map(str::to_owned))
         .collect();
     let before = names.clone();
-    if let Some(policy) = options.propagation {
+    if let Some(policy) = options.propagation.or(default_propagation(kind)) {
         names.retain(|name| name != ORPHAN && name != FOREGROUND);
         match policy {
             Propagation::Orphan => names.push(ORPHAN.into()),

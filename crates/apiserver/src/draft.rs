@@ -26,6 +26,8 @@ pub(crate) enum Part {
     Scale,
     /// A namespace's `spec.finalizers`.
     Finalize,
+    /// Whether a certificate is to be signed.
+    Approval,
     /// Changes of the server's own: binding, eviction.
     Internal,
 }
@@ -37,6 +39,7 @@ impl Part {
             "status" => Ok(Part::Status),
             "scale" => Ok(Part::Scale),
             "finalize" => Ok(Part::Finalize),
+            "approval" => Ok(Part::Approval),
             _ => Err(Status::method_not_allowed()),
         }
     }
@@ -48,6 +51,7 @@ impl Part {
             Part::Status => "status",
             Part::Scale => "scale",
             Part::Finalize => "finalize",
+            Part::Approval => "approval",
         }
     }
 }
@@ -121,6 +125,7 @@ impl Draft {
             Part::Status => with_status(&kind, &old_value, body),
             Part::Scale => with_replicas(&kind, &old_value, &body)?,
             Part::Finalize => with_finalizers(&old_value, &body),
+            Part::Approval => with_conditions(&old_value, &body),
         };
         Ok(Draft { kind, part, key: old.key.clone(), old: Some(old), old_value, new, is_applied: false })
     }
@@ -166,6 +171,8 @@ impl Draft {
         if self.part == Part::Whole {
             self.fill_in(ctx);
             admission::admit(ctx, request, &mut self)?;
+        } else {
+            admission::admit_part(ctx, request, &mut self)?;
         }
         let typed = self.validate(ctx, warnings)?;
         self.count_generation();
@@ -273,7 +280,7 @@ impl Draft {
         {
             schema.validate(&self.new, &FieldPath::default(), &mut errors);
         }
-        if matches!(self.part, Part::Whole | Part::Status | Part::Scale) {
+        if matches!(self.part, Part::Whole | Part::Status | Part::Scale | Part::Approval) {
             (self.kind.hooks.validate)(&*typed, old, &mut errors);
         }
         if self.part == Part::Whole {
@@ -383,6 +390,25 @@ fn with_replicas(kind: &Kind, old: &Value, body: &Value) -> Result<Value, Status
     let mut new = old.clone();
     scale::set_replicas(kind, &mut new, replicas);
     Ok(new)
+}
+
+/// The old certificate request with the conditions of the body's status.
+fn with_conditions(old: &Value, body: &Value) -> Value {
+    let mut new = with_metadata(old, body);
+    new["status"]["conditions"] = body["status"]["conditions"].clone();
+    new
+}
+
+/// The old object with the body's metadata, as subresources of built-in kinds take it.
+fn with_metadata(old: &Value, body: &Value) -> Value {
+    let mut new = old.clone();
+    if body["metadata"].is_object() {
+        new["metadata"] = body["metadata"].clone();
+        if let Some(meta) = new["metadata"].as_object_mut() {
+            restore(meta, "ownerReferences", &old["metadata"]["ownerReferences"]);
+        }
+    }
+    new
 }
 
 /// The old namespace with the finalizers of the body's spec.

@@ -8,6 +8,7 @@ pub mod access;
 pub mod admission;
 pub mod body;
 pub mod bootstrap;
+mod components;
 mod connect;
 pub mod context;
 pub mod custom;

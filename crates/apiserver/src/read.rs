@@ -11,7 +11,7 @@ use stead_kinds::{Kind, Registry, Subresource, Verbs};
 use crate::encode::{self, ListMeta};
 use crate::reply::Body;
 use crate::select::Selection;
-use crate::{Head, Reply, access, connect, discovery, page, review, scale, table, watch};
+use crate::{Head, Reply, access, components, connect, discovery, page, review, scale, table, watch};
 
 pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Reply, Status> {
     let resource = match &request.target {
@@ -62,6 +62,10 @@ pub(crate) fn namespace_of<'a>(kind: &Kind, resource: &'a Resource) -> &'a str {
 /// The object that the request names.
 pub(crate) fn find(head: &Head, kind: &Kind, request: &Request) -> Result<Arc<Object>, Status> {
     let resource = request.resource().ok_or_else(Status::no_such_path)?;
+    if kind.storage == components::STORAGE {
+        let found = components::all().into_iter().find(|object| *object.key.name == *resource.name);
+        return found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name));
+    }
     let found = head.store.snapshot.find(kind.storage, namespace_of(kind, resource), &resource.name);
     found.cloned().ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))
 }
@@ -71,12 +75,15 @@ fn get(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Re
         page::not_in_the_future(revision, head)?;
     }
     let object = find(head, kind, request)?;
-    Ok(Reply::json(200, encode::shaped(kind, &object, request, now)))
+    Ok(Reply::json(200, encode::shaped(kind, &object, request, now)).with_warnings(components::warnings(kind)))
 }
 
 fn list(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     let selection = Selection::of(kind, request)?;
-    let page = page::page(head, kind, &selection, &request.options)?;
+    let mut page = page::page(head, kind, &selection, &request.options)?;
+    if kind.storage == components::STORAGE {
+        page.objects = components::all().into_iter().filter(|object| selection.matches(object)).collect();
+    }
     let meta = ListMeta {
         revision: page.revision,
         remaining: page.next.as_ref().and_then(|next| next.remaining),
@@ -94,7 +101,13 @@ fn list(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<R
         }
         Shape::Table => table::of_list(kind, &page.objects, &meta, &request.options, now),
     };
-    Ok(Reply::Body(Body { code: 200, content_type: "application/json", pieces, warnings: Vec::new(), etag: None }))
+    Ok(Reply::Body(Body {
+        code: 200,
+        content_type: "application/json",
+        pieces,
+        warnings: components::warnings(kind),
+        etag: None,
+    }))
 }
 
 /// Whether a subresource of the kind shows its replicas.

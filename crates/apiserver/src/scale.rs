@@ -28,6 +28,10 @@ pub(crate) fn of_value(kind: &Kind, value: &Value) -> Value {
     let text = match at(value, selector) {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
+        // A ReplicationController's selector is the map itself.
+        labels if kind.storage == "replicationcontrollers" => {
+            LabelSelector::from_value(Some(&json!({"matchLabels": labels}))).map(|s| s.to_string()).unwrap_or_default()
+        }
         object => LabelSelector::from_value(Some(object)).map(|s| s.to_string()).unwrap_or_default(),
     };
     if !text.is_empty() {

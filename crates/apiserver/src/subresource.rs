@@ -7,29 +7,36 @@ use stead_kinds::Kind;
 use crate::draft::{Draft, time_text};
 use crate::{Context, Reply, read};
 
+/// POST bindings: the older way, which names the pod in the body.
+pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request) -> Result<Reply, Status> {
+    let pods = *ctx.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+    let name = request.body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    bind(ctx, request, &pods, &name)
+}
+
 /// POST pods/{name}/binding: the only way a pod gets a node.
-pub(crate) fn bind(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+pub(crate) fn bind(ctx: &mut Context, request: &Request, kind: &Kind, name: &str) -> Result<Reply, Status> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let namespace = read::namespace_of(kind, resource);
-    let found = ctx.store.snapshot().find(kind.storage, namespace, &resource.name).cloned();
-    let pod = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
+    let found = ctx.store.snapshot().find(kind.storage, namespace, name).cloned();
+    let pod = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, name))?;
     let body = &request.body;
     let node = body["target"]["name"].as_str().unwrap_or_default();
     if node.is_empty() {
         return Err(Status::bad_request("Required value: target.name"));
     }
-    let conflict = |why: String| Status::conflict("", "pods/binding", &resource.name, &why);
+    let conflict = |why: String| Status::conflict("", "pods/binding", name, &why);
     let uid = body["metadata"]["uid"].as_str().unwrap_or_default();
     if !uid.is_empty() && uid != pod.meta.uid {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod.meta.uid);
         return Err(conflict(why));
     }
     if pod.meta.is_deleting() {
-        return Err(conflict(format!("pod {} is being deleted, cannot be assigned to a host", resource.name)));
+        return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
     }
     let mut new = pod.value();
     if let Some(current) = new["spec"]["nodeName"].as_str().filter(|current| !current.is_empty()) {
-        return Err(conflict(format!("pod {} is already assigned to node \"{current}\"", resource.name)));
+        return Err(conflict(format!("pod {name} is already assigned to node \"{current}\"")));
     }
     new["spec"]["nodeName"] = json!(node);
     for (key, value) in body["metadata"]["annotations"].as_object().into_iter().flatten() {

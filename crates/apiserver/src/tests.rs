@@ -2,6 +2,7 @@
 
 mod admitted;
 mod custom;
+mod kinds;
 mod reads;
 mod rights;
 mod rubbish;

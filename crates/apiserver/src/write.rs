@@ -28,6 +28,7 @@ fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> R
     access::authorize_request(ctx.store.snapshot(), request)?;
     match kind.verbs {
         Verbs::All => {}
+        Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request),
         Verbs::CreateOnly => {
             let head = Head { store: ctx.store.head().clone(), registry: Arc::clone(ctx.registry) };
             return read::serve(&head, ctx.now, request);
@@ -40,7 +41,7 @@ fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> R
     }
     let written = match (request.verb, resource.subresource.as_str()) {
         (Verb::Create, "") if resource.name.is_empty() => create(ctx, request, &kind, warnings)?,
-        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind),
+        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind, &resource.name),
         (Verb::Create, "eviction") => return eviction::evict(ctx, request, &kind),
         (Verb::Update, name) => update(ctx, request, &kind, Part::of(name)?, warnings)?,
         (Verb::Patch(how), name) => patch(ctx, request, &kind, Part::of(name)?, how, warnings)?,

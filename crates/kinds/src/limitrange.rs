@@ -90,7 +90,7 @@ fn validate_item(at: Path, item: &LimitRangeItem, errors: &mut Errors) {
     let mut found: BTreeMap<&str, [Option<Quantity>; 5]> = BTreeMap::new();
     for (place, (field, amounts)) in maps(item).into_iter().enumerate() {
         let at = at.child(field);
-        if item.type_ == "Pod" && place >= 2 && place < 4 && amounts.is_some_and(|map| !map.is_empty()) {
+        if item.type_ == "Pod" && (2..4).contains(&place) && amounts.is_some_and(|map| !map.is_empty()) {
             at.forbidden(errors, "may not be specified when `type` is 'Pod'");
         }
         for (name, amount) in amounts.into_iter().flatten() {

@@ -251,7 +251,7 @@ fn validate_resources(at: Path, resources: &[String], errors: &mut Errors) {
     }
     for (index, one) in resources.iter().enumerate() {
         let Some((resource, sub)) = one.split_once('/') else { continue };
-        let others = |want: String| resources.iter().any(|other| *other == want);
+        let others = |want: String| resources.contains(&want);
         if sub != "*" && others(format!("{resource}/*")) {
             let detail = format!("if '{resource}/*' is present, must not specify {one}");
             at.index(index).invalid(errors, one.as_str(), detail);

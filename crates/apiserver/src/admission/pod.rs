@@ -1,8 +1,8 @@
-//! Pods: service account and its token, priority, tolerations.
+//! Pods: service account and its token, priority, tolerations, what their runtime needs.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::{Value, json};
-use stead_api::{Request, Status};
+use stead_api::{Quantity, Request, Status};
 
 use crate::Context;
 use crate::draft::Draft;
@@ -117,6 +117,93 @@ pub(super) fn priority(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Res
         spec["preemptionPolicy"] = json!(policy.as_deref().unwrap_or("PreemptLowerPriority"));
     }
     Ok(())
+}
+
+/// Only one class may be the default.
+pub(super) fn one_default_priority(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
+    if draft.new["globalDefault"] != true {
+        return Ok(());
+    }
+    let mut others = ctx.store.snapshot().list(CLASSES, "").filter(|class| class.key != draft.key);
+    match others.find(|class| class.value()["globalDefault"] == true) {
+        Some(other) => Err(draft.forbidden(&format!(
+            "PriorityClass {} is already marked as default. Only one default can exist",
+            other.key.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What the runtime of a pod itself uses, and where it is found.
+pub(super) fn runtime_class(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
+    if !draft.is_creation() {
+        return Ok(());
+    }
+    let name = draft.new["spec"]["runtimeClassName"].as_str().unwrap_or_default().to_owned();
+    let given = draft.new["spec"]["overhead"].clone();
+    let has_overhead = given.as_object().is_some_and(|map| !map.is_empty());
+    if name.is_empty() {
+        return match has_overhead {
+            true => {
+                Err(draft
+                    .forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"))
+            }
+            false => Ok(()),
+        };
+    }
+    let Some(class) = ctx.store.snapshot().find("runtimeclasses.node.k8s.io", "", &name).map(|class| class.value())
+    else {
+        return Err(draft.forbidden(&format!("pod rejected: RuntimeClass \"{name}\" not found")));
+    };
+    let fixed = &class["overhead"]["podFixed"];
+    match fixed.as_object().is_some_and(|map| !map.is_empty()) {
+        true if has_overhead && !same_amounts(&given, fixed) => {
+            let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+            return Err(draft.forbidden(why));
+        }
+        true => draft.new["spec"]["overhead"] = fixed.clone(),
+        false if has_overhead => {
+            let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+            return Err(draft.forbidden(why));
+        }
+        false => {}
+    }
+    for (key, value) in class["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
+        let own = &draft.new["spec"]["nodeSelector"][key];
+        if !own.is_null() && own != value {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let why = format!(
+                "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {}; pod.spec.nodeSelector[{key}] = {}",
+                text(value),
+                text(own)
+            );
+            return Err(draft.forbidden(&why));
+        }
+        draft.new["spec"]["nodeSelector"][key] = value.clone();
+    }
+    for toleration in class["scheduling"]["tolerations"].as_array().into_iter().flatten() {
+        let list = &mut draft.new["spec"]["tolerations"];
+        match list.as_array_mut() {
+            Some(list) if list.contains(toleration) => {}
+            Some(list) => list.push(toleration.clone()),
+            None => *list = json!([toleration]),
+        }
+    }
+    Ok(())
+}
+
+fn same_amounts(left: &Value, right: &Value) -> bool {
+    let amounts = |value: &Value| -> Vec<(String, Option<Quantity>)> {
+        let mut all: Vec<_> = value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, amount)| (name.clone(), Quantity::from_value(amount).ok()))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    };
+    amounts(left) == amounts(right)
 }
 
 /// Pods stay 300 seconds on a node that is not ready or not reachable (F-02).

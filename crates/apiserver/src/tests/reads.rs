@@ -185,7 +185,8 @@ fn id10_discovery_says_what_is_served() {
     let (_, body) = server.perform(&request).flat();
     let list: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(list["kind"], "APIGroupDiscoveryList");
-    assert_eq!(list["items"][0]["metadata"]["name"], "apps");
+    assert_eq!(list["items"][0]["metadata"]["name"], "apiregistration.k8s.io");
+    assert_eq!(list["items"][1]["metadata"]["name"], "apps");
     assert_eq!(server.get("/version")["gitVersion"], "v1.36.0+stead");
     assert_eq!(server.ask("GET /apis/none", Value::Null).0, 404);
     assert_eq!(
