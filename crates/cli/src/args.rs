@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::service::Service;
+
 /// Where a cluster's data is unless `--data-dir` says otherwise.
 pub const DATA_DIR: &str = "/var/lib/stead";
 
@@ -18,11 +20,12 @@ Usage: stead VERB [FLAGS]
   down      stop the cluster, keep all data
   delete    stop it and forget everything
   image     load FILE | pull NAME | ls | rm NAME: the node's images
+  install-service      write a systemd unit that does `up` at boot; --print shows it
   version   print the version
 
-Flags of up, down, delete, status, try, image:
+Flags of up, down, delete, status, try, image, install-service:
   --data-dir DIR       where the data is (default /var/lib/stead)
-Flags of up and try:
+Flags of up and try (all but --kubeconfig also of install-service):
   --kubeconfig FILE    the kubeconfig to merge into (default: $KUBECONFIG or ~/.kube/config)
   --api-port N         port of the API (default 6443)
   --nodes N            number of nodes on this machine (default 1)
@@ -34,6 +37,7 @@ Flags of up and try:
   --domain NAME        cluster domain (default cluster.local)
 Flags of down:
   --keep-containers    leave the containers running; the next `up` adopts them
+  --grace-period N     kill what has not ended by itself after N seconds (default: what each pod asks for)
 ";
 
 /// What the user asks of the client side. `server`, `shim`, `demo` and `image` are dispatched before.
@@ -41,10 +45,21 @@ Flags of down:
 pub enum Command {
     Up(Args),
     Try(Args),
-    Down { data_dir: PathBuf, keep_containers: bool },
+    Down { data_dir: PathBuf, containers: Containers },
     Delete { data_dir: PathBuf, kubeconfig: Option<PathBuf> },
     Status { data_dir: PathBuf },
+    InstallService(Service),
     Help,
+}
+
+/// What `down` does with the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Containers {
+    Keep,
+    /// Each pod has its own grace, but no longer than these seconds.
+    Stop {
+        within_seconds: Option<u64>,
+    },
 }
 
 /// The flags of `up`.
@@ -67,14 +82,22 @@ pub fn parse(args: &[String]) -> Result<Command> {
         "up" => Ok(Command::Up(up(flags)?)),
         "try" => Ok(Command::Try(up(flags)?)),
         "down" => {
-            let (rest, keep_containers) = take_switch(flags, "--keep-containers");
-            Ok(Command::Down { data_dir: only(&rest, false)?.0, keep_containers })
+            let (data_dir, containers) = down(flags)?;
+            Ok(Command::Down { data_dir, containers })
         }
         "delete" => {
             let (data_dir, kubeconfig) = only(flags, true)?;
             Ok(Command::Delete { data_dir, kubeconfig })
         }
         "status" => Ok(Command::Status { data_dir: only(flags, false)?.0 }),
+        "install-service" => {
+            let (rest, print) = take_switch(flags, "--print");
+            let args = up(&rest)?;
+            if args.kubeconfig.is_some() {
+                bail!("a service merges into nobody's kubeconfig; `stead up` does, whoever started the server");
+            }
+            Ok(Command::InstallService(Service { data_dir: args.data_dir, server: args.server, print }))
+        }
         "help" | "--help" | "-h" => Ok(Command::Help),
         other => bail!("there is no verb {other:?}; `stead help` lists them"),
     }
@@ -84,6 +107,25 @@ fn take_switch(flags: &[String], switch: &str) -> (Vec<String>, bool) {
     let rest: Vec<String> = flags.iter().filter(|flag| *flag != switch).cloned().collect();
     let found = rest.len() != flags.len();
     (rest, found)
+}
+
+fn down(flags: &[String]) -> Result<(PathBuf, Containers)> {
+    let mut data_dir = PathBuf::from(DATA_DIR);
+    let mut containers = Containers::Stop { within_seconds: None };
+    let mut flags = Flags::new(flags);
+    while let Some((flag, value)) = flags.next() {
+        match flag {
+            "--data-dir" => data_dir = flags.value(flag, value)?.into(),
+            "--keep-containers" => containers = Containers::Keep,
+            "--grace-period" => {
+                let value = flags.value(flag, value)?;
+                let seconds = value.parse().with_context(|| format!("{flag} {value}: that is no number of seconds"))?;
+                containers = Containers::Stop { within_seconds: Some(seconds) };
+            }
+            _ => bail!("there is no flag {flag}; `stead help` lists them"),
+        }
+    }
+    Ok((data_dir, containers))
 }
 
 fn up(flags: &[String]) -> Result<Args> {
@@ -161,8 +203,11 @@ mod tests {
         assert_eq!(args.data_dir, PathBuf::from("/x"));
         assert_eq!(args.server, ["--api-port", "7000", "--no-node"]);
         assert_eq!(args.kubeconfig, Some("k".into()));
-        let down = Command::Down { data_dir: DATA_DIR.into(), keep_containers: true };
-        assert_eq!(parse_text("down --keep-containers").unwrap(), down);
+        let down = |containers| Command::Down { data_dir: DATA_DIR.into(), containers };
+        assert_eq!(parse_text("down --keep-containers").unwrap(), down(Containers::Keep));
+        let within = |within_seconds| down(Containers::Stop { within_seconds });
+        assert_eq!(parse_text("down").unwrap(), within(None));
+        assert_eq!(parse_text("down --grace-period 5").unwrap(), within(Some(5)));
     }
 
     #[test]

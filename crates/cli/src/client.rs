@@ -12,9 +12,9 @@ pub const SOCKET: &str = "run/api.sock";
 /// The largest answer read.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// Whether a server answers for this data directory.
+/// Whether a server answers for this data directory. One that was just killed still takes connections, but answers nothing.
 pub fn is_up(data_dir: &Path) -> bool {
-    UnixStream::connect(data_dir.join(SOCKET)).is_ok()
+    get(data_dir, "/-/status").is_ok()
 }
 
 /// One request; the answer's code and body.

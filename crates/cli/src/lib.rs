@@ -1,4 +1,4 @@
-//! The command line: `stead up|down|delete|status|try`.
+//! The command line: `stead up|down|delete|status|try|install-service`.
 //!
 //! Start at `run`. A verb prints what it did in a line or two, and on failure one line that says what to do; it talks to the
 //! server through a socket that only the data directory's owner may open (`client.rs`).
@@ -8,6 +8,7 @@ pub mod client;
 pub mod example;
 pub mod kubeconfig;
 pub mod lifecycle;
+pub mod service;
 pub mod status;
 pub mod yaml;
 
@@ -20,8 +21,9 @@ pub fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Up(up) => lifecycle::up(&up).map(drop),
         Command::Try(up) => example::run(&up),
-        Command::Down { data_dir, keep_containers } => lifecycle::down(&data_dir, keep_containers),
+        Command::Down { data_dir, containers } => lifecycle::down(&data_dir, containers),
         Command::Delete { data_dir, kubeconfig } => lifecycle::delete(&data_dir, kubeconfig.as_deref()),
+        Command::InstallService(service) => service::install(&service),
         Command::Status { data_dir } => status::run(&data_dir),
         Command::Help => {
             print!("{HELP}");

@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::Args;
+use crate::args::{Args, Containers};
 use crate::{client, kubeconfig};
 
 /// How long the server may take to end after it was asked to.
 const STOP_SECONDS_MAX: u64 = 120;
+/// What containers are given to end when all they could save is to be deleted.
+const DELETE_GRACE_SECONDS: u64 = 30;
+/// Below it each cluster has a directory for as long as it has anything on the machine.
+const RUN_DIR: &str = "/run/stead";
 /// How much of a failed server's words is read.
 const LAST_WORDS_BYTES_MAX: u64 = 4096;
 
@@ -111,23 +115,67 @@ fn last_words(server: &mut Child) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(" "))
 }
 
-/// Stops the server, and with it the containers unless they shall stay.
-pub fn down(data_dir: &Path, keep_containers: bool) -> Result<()> {
-    if !client::is_up(data_dir) {
-        let what = if data_dir.join("store.redb").exists() { "is down already" } else { "has no cluster" };
-        println!("{} {what}", data_dir.display());
+/// Stops the server, and with it the containers unless they shall stay. Without a server: the containers that it left.
+pub fn down(data_dir: &Path, containers: Containers) -> Result<()> {
+    if !data_dir.join("store.redb").exists() {
+        println!("{} has no cluster", data_dir.display());
         return Ok(());
     }
-    let path = if keep_containers { "/-/down?keepContainers=true" } else { "/-/down" };
-    let (code, answer) = client::request(data_dir, "POST", path, "", "")?;
-    if code != 200 {
-        bail!("the server refused to stop: {}", answer["message"].as_str().unwrap_or("no reason given"));
-    }
     let begun = Instant::now();
+    if !client::is_up(data_dir) {
+        return match containers {
+            Containers::Stop { within_seconds } if has_remains(data_dir) => {
+                stop_remains(data_dir, within_seconds)?;
+                println!(
+                    "stead was down, but had left containers: they are stopped ({} ms); its data is kept",
+                    begun.elapsed().as_millis()
+                );
+                Ok(())
+            }
+            _ => {
+                println!("{} is down already", data_dir.display());
+                Ok(())
+            }
+        };
+    }
+    let (path, kept) = match containers {
+        Containers::Keep => ("/-/down?keepContainers=true".into(), "its containers run on"),
+        Containers::Stop { within_seconds: None } => ("/-/down".to_owned(), "its data is kept"),
+        Containers::Stop { within_seconds: Some(n) } => (format!("/-/down?gracePeriodSeconds={n}"), "its data is kept"),
+    };
+    let (code, answer) = client::request(data_dir, "POST", &path, "", "")?;
+    if code != 200 {
+        bail!("the server did not stop cleanly: {}", answer["message"].as_str().unwrap_or("no reason given"));
+    }
     wait_gone(data_dir)?;
-    let kept = if keep_containers { "its containers run on" } else { "its data is kept" };
     println!("stead is down ({} ms); {kept}; `stead up` brings it back", begun.elapsed().as_millis());
     Ok(())
+}
+
+/// Whether a server that is gone may have left something on the machine. A reboot takes all of it.
+fn has_remains(data_dir: &Path) -> bool {
+    let text = fs::read_to_string(data_dir.join("cluster.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    config["id"].as_str().is_some_and(|id| Path::new(RUN_DIR).join(id).exists())
+}
+
+/// The server's role does it, without serving.
+fn stop_remains(data_dir: &Path, within_seconds: Option<u64>) -> Result<()> {
+    let task = match within_seconds {
+        Some(seconds) => format!("--stop-within={seconds}"),
+        None => "--stop".to_owned(),
+    };
+    let status = server_task(data_dir, &task)?;
+    if !status.success() {
+        bail!("something of {} is still on the machine; run `stead down` again", data_dir.display());
+    }
+    Ok(())
+}
+
+fn server_task(data_dir: &Path, task: &str) -> Result<std::process::ExitStatus> {
+    let binary = std::env::current_exe().context("find this program's own file")?;
+    let mut command = Command::new(binary);
+    Ok(command.args(["server", task, "--data-dir"]).arg(data_dir).status()?)
 }
 
 /// Waits for the server's lock, which the kernel gives back when the process is gone.
@@ -151,12 +199,10 @@ pub fn delete(data_dir: &Path, config: Option<&Path>) -> Result<()> {
         bail!("{} holds no cluster; name its place with --data-dir", data_dir.display());
     }
     if client::is_up(data_dir) {
-        down(data_dir, false)?;
+        down(data_dir, Containers::Stop { within_seconds: Some(DELETE_GRACE_SECONDS) })?;
     }
     kubeconfig::remove(&kubeconfig::file(config), data_dir)?;
-    let binary = std::env::current_exe().context("find this program's own file")?;
-    let status = Command::new(binary).arg("server").arg("--forget").arg("--data-dir").arg(data_dir).status()?;
-    if !status.success() {
+    if !server_task(data_dir, "--forget")?.success() {
         bail!("{} could not be removed as a whole; run `stead delete` again", data_dir.display());
     }
     println!("everything below {} is forgotten", data_dir.display());

@@ -75,6 +75,11 @@ pub struct HostConfig {
     pub images: Option<Arc<ImageStore>>,
 }
 
+/// Where a cluster keeps what does not outlive a boot; there is one for as long as it has anything on the machine.
+pub fn run_dir(cluster_id: &str) -> PathBuf {
+    record::run_dir(cluster_id)
+}
+
 /// Why the host cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -334,10 +339,11 @@ impl Host {
         Ok(())
     }
 
-    /// Forgets every pod of the node and takes away what carries the cluster's name outside the data directory.
-    pub fn remove_all(&self) -> io::Result<()> {
+    /// Kills what still runs and takes away what carries the cluster's name outside the data directory. Records, logs and
+    /// volumes stay.
+    pub fn leave(&self) -> io::Result<()> {
         for uid in record::names_in(&self.paths.sandboxes())? {
-            self.remove_pod(&uid).map_err(|fault| io::Error::other(fault.message))?;
+            self.stop_sandbox(&uid).map_err(|fault| io::Error::other(fault.message))?;
         }
         self.cgroups.remove(&self.node_group())?;
         let cluster = format!("/stead-{}", self.config.cluster_id);

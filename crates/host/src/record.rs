@@ -22,6 +22,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stead_node::action::{ContainerRef, PodRef};
 
+pub fn run_dir(cluster: &str) -> PathBuf {
+    Path::new("/run/stead").join(cluster)
+}
+
 /// All paths of one cluster on one machine.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -33,7 +37,7 @@ pub struct Paths {
 
 impl Paths {
     pub fn new(data: &Path, cluster: &str, node: &str) -> Paths {
-        let run = Path::new("/run/stead").join(cluster);
+        let run = run_dir(cluster);
         Paths { data: data.to_path_buf(), node_run: run.join(node), run }
     }
     pub fn sandboxes(&self) -> PathBuf {

@@ -15,6 +15,7 @@ use crate::config::NodeConfig;
 use crate::event::{Note, Recorder, Subject};
 use crate::node::NodeDuty;
 use crate::reclaim::Reclaim;
+use crate::shutdown::Shutdown;
 use crate::state::PodState;
 use crate::volume::{self, TokenKey, Tokens};
 
@@ -35,6 +36,11 @@ pub enum Input {
     Reply(RequestId, Result<Bytes, Status>),
     /// The machine's facts were read again: room on its disk, for one.
     Machine(Machine),
+    /// The node stops: every pod is taken down in order, and nothing starts again. Whatever its own grace, a pod is killed
+    /// `within` this time; `None` leaves each its own.
+    ShutDown {
+        within: Option<SignedDuration>,
+    },
     /// `wake_at` has come.
     Wake,
 }
@@ -111,6 +117,7 @@ pub struct NodeAgent {
     pub(crate) recorder: Recorder,
     pub(crate) node: NodeDuty,
     pub(crate) reclaim: Reclaim,
+    pub(crate) shutdown: Option<Shutdown>,
     pub(crate) outputs: Vec<Output>,
 }
 
@@ -140,6 +147,7 @@ impl NodeAgent {
             next_request: seed << 20,
             node: NodeDuty::default(),
             reclaim: Reclaim::default(),
+            shutdown: None,
             outputs: Vec::new(),
         }
     }
@@ -155,6 +163,7 @@ impl NodeAgent {
                 self.config.machine = machine;
                 self.node.look_again();
             }
+            Input::ShutDown { within } => self.shut_down(now, within),
             Input::Wake => {}
         }
         if let (Some(snapshot), true) = (self.snapshot.clone(), self.is_world_known) {
@@ -178,6 +187,11 @@ impl NodeAgent {
         }
         let pods = self.wakes.first().map(|(at, _)| *at);
         [pods, self.node.wake_at(&self.config), self.reclaim.wake_at()].into_iter().flatten().min()
+    }
+
+    /// Both the machine and the API server have been seen.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_adopted
     }
 
     fn wake_due(&mut self, now: Timestamp) {

@@ -23,6 +23,7 @@ mod observe;
 pub mod pod;
 mod probe;
 mod reclaim;
+mod shutdown;
 mod state;
 mod status;
 mod stop;

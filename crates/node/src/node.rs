@@ -45,6 +45,7 @@ pub(crate) struct NodeDuty {
     renewed_at: Option<Timestamp>,
     is_lost: bool,
     has_started: bool,
+    has_told_reboot: bool,
 }
 
 impl NodeDuty {
@@ -127,6 +128,7 @@ impl NodeAgent {
             };
             self.tell_of(subject, &Note::normal("Starting", "Starting kubelet."), now);
         }
+        self.tell_reboot(now, object);
         let is_due = self.node.status_at.is_none_or(|at| at <= now);
         if !is_due && self.node.checked == Some(object.revision()) {
             return;
@@ -150,6 +152,22 @@ impl NodeAgent {
         self.node.status_at = Some(now + STATUS_EVERY);
         let body = json!({"status": wanted});
         self.request(Pending::NodeStatus, Verb::Patch(PatchType::Strategic), resource(&name, "status"), body);
+    }
+
+    /// The object still has the boot before.
+    fn tell_reboot(&mut self, now: Timestamp, object: &Object) {
+        let node = object.view::<Node>();
+        let known = node.status.as_ref().and_then(|s| s.node_info.as_ref()).map(|info| info.boot_id.as_str());
+        let boot_id = &self.config.machine.boot_id;
+        if known.is_none_or(|known| known.is_empty() || known == boot_id) || self.node.has_told_reboot {
+            return;
+        }
+        self.node.has_told_reboot = true;
+        let name = self.config.name.clone();
+        let text = format!("Node {name} has been rebooted, boot id: {boot_id}");
+        let subject =
+            Subject { kind: "Node", namespace: String::new(), name: name.clone(), uid: name, field_path: None };
+        self.tell_of(subject, &Note::warning("Rebooted", text), now);
     }
 
     fn renew_lease(&mut self, now: Timestamp, snapshot: &Snapshot, node: Option<&Object>) {

@@ -110,8 +110,9 @@ impl NodeAgent {
         let (Some(typed), name) = (&state.spec, &container.name) else { return };
         let waits = state.runs.get(name).and_then(|r| r.restart_at).is_some_and(|at| at > now);
         let is_newest = state.newest(name).is_some_and(|n| n.container.attempt == container.attempt);
+        let is_wanted = crate::pod::will_restart(state, typed, name);
         let goes_on = state.object.as_ref().is_some_and(|o| !o.meta.is_deleting());
-        if !(waits && is_newest && goes_on) || crate::pod::outcome(state, typed, now).is_some() {
+        if !(waits && is_newest && goes_on && is_wanted) || crate::pod::outcome(state, typed, now).is_some() {
             return;
         }
         let text = format!("Back-off restarting failed container {name} in pod {}", crate::pod::full_name(state));

@@ -74,7 +74,7 @@ pub fn plan_pod(pod: &PodState, around: &Around, now: Timestamp) -> Plan {
         return plan;
     }
     match (&pod.object, &pod.spec) {
-        (Some(_), _) if pod.is_fenced => stop::end(pod, now, &mut plan),
+        (Some(_), _) if pod.is_fenced || pod.shutdown_at.is_some() => stop::end(pod, now, &mut plan),
         (Some(object), Some(typed)) if !object.meta.is_deleting() => match (outcome(pod, typed, now), &typed.spec) {
             (None, Some(spec)) => Running { pod, typed, spec, around, now }.plan(&mut plan),
             (Some(_), _) | (_, None) => stop::end(pod, now, &mut plan),
@@ -165,6 +165,18 @@ fn restarts(spec: &PodSpec, container: &core::Container, exit: &Exit) -> bool {
             "OnFailure" => exit.code != 0,
             _ => true,
         }
+}
+
+/// Whether a container that has ended is to be started again.
+pub fn will_restart(pod: &PodState, typed: &Pod, name: &str) -> bool {
+    let (Some(spec), Some(exit)) = (&typed.spec, exit_of(pod, name)) else { return false };
+    let init = spec.init_containers.iter().flatten().find(|c| c.name == name);
+    match (init, spec.containers.iter().find(|c| c.name == name)) {
+        (Some(sidecar), _) if is_sidecar(sidecar) => true,
+        (Some(init), _) => exit.code != 0 && restarts_init(spec, init, exit),
+        (None, Some(main)) => restarts(spec, main, exit),
+        (None, None) => false,
+    }
 }
 
 /// Whether an init container that failed so is started again: only Never says no.

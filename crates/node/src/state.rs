@@ -192,6 +192,8 @@ pub struct PodState {
     pub references: BTreeSet<Key>,
     /// The lease is lost and this pod may run once only: it is held down.
     pub is_fenced: bool,
+    /// The node stops: the pod is taken down, and killed at this time whatever its grace.
+    pub shutdown_at: Option<Timestamp>,
 }
 
 impl PodState {
@@ -218,6 +220,7 @@ impl PodState {
             image_ids: BTreeMap::new(),
             references: BTreeSet::new(),
             is_fenced: false,
+            shutdown_at: None,
         }
     }
 

@@ -128,10 +128,16 @@ fn grace(pod: &PodState) -> SignedDuration {
 /// When the whole pod is killed: counted from when its end was first seen, and for deletions not later than the API server said.
 fn kill_at(pod: &PodState, now: Timestamp) -> Timestamp {
     let counted = pod.ending_since.unwrap_or(now) + grace(pod);
+    let counted = pod.shutdown_at.map_or(counted, |at| counted.min(at));
     match pod.object.as_ref().and_then(|o| o.meta.deletion_timestamp) {
         Some(at) => counted.min(at + SignedDuration::from_secs(1)),
         None => counted,
     }
+}
+
+/// When a pod that is on its way down is killed at the latest.
+pub fn last_kill_at(pod: &PodState) -> Option<Timestamp> {
+    pod.ending_since.map(|since| kill_at(pod, since))
 }
 
 /// The order of SC-03; containers that the spec does not know come first.

@@ -28,6 +28,9 @@ const TOKEN_RETRY: SignedDuration = SignedDuration::from_secs(1);
 
 impl NodeAgent {
     pub(crate) fn sync(&mut self, uid: &str, snapshot: &Snapshot, now: Timestamp) {
+        let shutdown_at = self.shutdown.as_ref().map(|s| s.kill_at);
+        let Some(state) = self.pods.get_mut(uid) else { return };
+        state.shutdown_at = shutdown_at;
         let Some(state) = self.pods.get(uid) else { return };
         if state.object.is_none() && !stop::has_remains(state) && state.busy.is_empty() {
             self.forget(uid);

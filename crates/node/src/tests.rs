@@ -4,4 +4,6 @@ mod crashes;
 mod duty;
 mod golden;
 mod lifecycle;
+mod reboot;
+mod shutdown;
 mod world;

@@ -1,6 +1,6 @@
 //! What only the administrator on this machine may ask: `/-/status` and `/-/down`, over the data directory's socket.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -13,9 +13,32 @@ use crate::http::Out;
 
 /// How the server shall end.
 pub struct Down {
-    pub keep_containers: bool,
-    /// Told when all is stopped.
-    pub done: oneshot::Sender<()>,
+    pub containers: Containers,
+    /// Told when all is stopped, or what could not be.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
+
+/// What becomes of the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Containers {
+    /// They run on; the next server adopts them.
+    Keep,
+    /// They are stopped in order, each with its pod's grace, but no longer than this.
+    Stop { within: Option<Duration> },
+}
+
+impl Containers {
+    /// `keepContainers=true`, `gracePeriodSeconds=N` or nothing.
+    fn of_query(query: Option<&str>) -> Option<Containers> {
+        match query.unwrap_or_default().split_once('=') {
+            None => Some(Containers::Stop { within: None }),
+            Some(("keepContainers", "true")) => Some(Containers::Keep),
+            Some(("gracePeriodSeconds", seconds)) => {
+                Some(Containers::Stop { within: Some(Duration::from_secs(seconds.parse().ok()?)) })
+            }
+            Some(_) => None,
+        }
+    }
 }
 
 pub struct Admin {
@@ -29,11 +52,19 @@ pub async fn serve(server: &Server, path: &str, query: Option<&str>) -> Option<R
     match path {
         "/-/status" => Some(json_response(status(server))),
         "/-/down" => {
+            let Some(containers) = Containers::of_query(query) else {
+                return Some(refusal(http::StatusCode::BAD_REQUEST, "the query is not understood"));
+            };
             let (done, finished) = oneshot::channel();
-            let keep_containers = query == Some("keepContainers=true");
-            let sent = server.admin.down.send(Down { keep_containers, done }).await;
-            let stopped = sent.is_ok() && finished.await.is_ok();
-            Some(json_response(json!({"stopped": stopped})))
+            let sent = server.admin.down.send(Down { containers, done }).await;
+            let outcome = match sent {
+                Ok(()) => finished.await.unwrap_or_else(|_| Err("the server ended before its containers".into())),
+                Err(_) => Err("the server is stopping already".into()),
+            };
+            Some(match outcome {
+                Ok(()) => json_response(json!({"stopped": true})),
+                Err(why) => refusal(http::StatusCode::INTERNAL_SERVER_ERROR, &why),
+            })
         }
         _ => None,
     }
@@ -54,6 +85,12 @@ fn resident_megabytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn refusal(code: http::StatusCode, why: &str) -> Response<Out> {
+    let mut response = json_response(json!({"message": why}));
+    *response.status_mut() = code;
+    response
 }
 
 fn json_response(value: serde_json::Value) -> Response<Out> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use stead_api::{Key, Request, Status};
 use stead_apiserver::{Head, Reply};
 use stead_node::action::{Action, Observation};
@@ -28,6 +28,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 pub enum Word {
     Head(Arc<Head>, Vec<Key>),
     Input(Box<Input>),
+    /// Take every pod down, then end: see [`Input::ShutDown`].
+    ShutDown(Option<Duration>),
     Stop,
 }
 
@@ -72,6 +74,16 @@ impl AgentThread {
     /// Ends the thread; what it asked of the machine goes on.
     pub fn stop(&mut self) {
         let _ = self.words.send(Word::Stop);
+        self.join();
+    }
+
+    /// Begins to take every pod down in order; `join` tells when that is done or hopeless.
+    pub fn shut_down(&self, within: Option<Duration>) {
+        let _ = self.words.send(Word::ShutDown(within));
+    }
+
+    /// Waits until the thread has ended.
+    pub fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -94,7 +106,12 @@ struct Shell {
 impl Shell {
     fn run(&mut self, inbox: &Receiver<Word>) {
         loop {
-            let mut next = match inbox.recv_timeout(wait_for(self.agent.wake_at())) {
+            let over_at = self.agent.shutdown_over_at();
+            if self.agent.is_shut_down() || over_at.is_some_and(|at| at <= Timestamp::now()) {
+                return;
+            }
+            let alarm = [self.agent.wake_at(), over_at].into_iter().flatten().min();
+            let mut next = match inbox.recv_timeout(wait_for(alarm)) {
                 Ok(word) => Some(word),
                 Err(RecvTimeoutError::Timeout) => {
                     self.step(Input::Wake);
@@ -106,6 +123,7 @@ impl Shell {
             while let Some(word) = next {
                 match word {
                     Word::Stop => return,
+                    Word::ShutDown(within) => self.step(Input::ShutDown { within: within.and_then(signed) }),
                     Word::Input(input) => self.step(*input),
                     Word::Head(head, keys) => match &mut heads {
                         Some((newest, changed)) => {
@@ -146,6 +164,10 @@ impl Shell {
             let _ = words.send(Word::Input(Box::new(Input::Reply(id, reply))));
         });
     }
+}
+
+fn signed(length: Duration) -> Option<SignedDuration> {
+    length.try_into().ok()
 }
 
 /// How long to sleep until an alarm.

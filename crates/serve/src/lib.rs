@@ -17,6 +17,7 @@ pub mod pki;
 pub mod plane;
 pub mod run;
 pub mod services;
+pub mod stop;
 pub mod streams;
 pub mod token;
 
@@ -27,7 +28,8 @@ use stead_api::User;
 use stead_host::Host;
 
 pub use config::Options;
-pub use run::{forget, run};
+pub use run::run;
+pub use stop::{forget, stop};
 
 /// The version whose API is served.
 pub const KUBERNETES_VERSION: &str = "v1.36";

@@ -1,7 +1,7 @@
 //! The nodes of this process: a machine and an agent each, the network between them, and the DNS server.
 //!
-//! Guarantees (Isolated): ending the process stops no container; `stop` without `keep_containers` ends them all, with the
-//! grace their pods ask for, so that databases shut down in order.
+//! Guarantees (Isolated): ending the process stops no container. `stop` takes the pods down as the kubelet does when its machine
+//! shuts down (hooks, signals, grace, sidecars last), and then leaves nothing of the cluster on the machine but files.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Pod;
 use stead_host::network::{Network, NetworkConfig, NodeRange};
 use stead_host::{Host, HostConfig, ImageStore};
 use stead_net::Cidr;
@@ -18,13 +17,14 @@ use stead_node::{Input, NodeAgent, NodeConfig, node_user};
 use tokio::runtime::Handle;
 
 use crate::Server;
+use crate::admin::Containers;
 use crate::agent::{AgentThread, Word, words};
 use crate::config::Config;
 
 /// As many pods as a node's range has addresses for, without its own first one and the broadcast's.
 const PODS_MAX: u32 = 250;
-/// The grace of containers whose pod is not known.
-const GRACE_SECONDS: u64 = 10;
+/// The grace of containers when there is no agent to ask for their pods'.
+const SWEEP_GRACE: Duration = Duration::from_secs(10);
 
 /// One node: the machine below and the agent's thread.
 struct Node {
@@ -34,8 +34,8 @@ struct Node {
 }
 
 pub struct Nodes {
-    server: Arc<Server>,
     nodes: Vec<Node>,
+    network: Option<Arc<Network>>,
     services: Option<crate::services::Services>,
 }
 
@@ -54,8 +54,8 @@ pub fn image_store(data_dir: &Path) -> Result<ImageStore> {
     Ok(ImageStore::open(&data_dir.join("images"))?)
 }
 
-fn open_network(data_dir: &Path, config: &Config) -> Result<Network> {
-    let nodes = (0..config.nodes).map(|n| NodeRange { name: node_name(n), range: config.node_cidr(n) }).collect();
+fn open_network(data_dir: &Path, config: &Config, nodes: u32) -> Result<Network> {
+    let nodes = (0..nodes).map(|n| NodeRange { name: node_name(n), range: config.node_cidr(n) }).collect();
     let network = NetworkConfig {
         cluster_id: config.id.clone(),
         run_dir: data_dir.join("run"),
@@ -68,70 +68,110 @@ fn open_network(data_dir: &Path, config: &Config) -> Result<Network> {
 }
 
 impl Nodes {
-    /// Starts the nodes that run containers, and those that only pretend to.
-    pub fn start(server: &Arc<Server>, config: &Config, data_dir: &Path, runtime: &Handle) -> Result<Nodes> {
-        let mut nodes = Nodes { server: Arc::clone(server), nodes: Vec::new(), services: None };
+    /// Starts the nodes that run containers, and those that only pretend to. `ends`: only to take down what runs.
+    pub fn start(
+        server: &Arc<Server>,
+        config: &Config,
+        data_dir: &Path,
+        runtime: &Handle,
+        ends: Option<Containers>,
+    ) -> Result<Nodes> {
+        let mut nodes = Nodes { nodes: Vec::new(), network: None, services: None };
         if config.nodes > 0 {
-            let network = Arc::new(open_network(data_dir, config)?);
+            let network = Arc::new(open_network(data_dir, config, config.nodes)?);
             let images = Arc::new(image_store(data_dir)?);
+            let place = Place { server, config, data_dir, network: &network, images: &images, runtime };
             for n in 0..config.nodes {
-                nodes.nodes.push(start_node(n, server, config, data_dir, &network, &images, runtime)?);
+                nodes.nodes.push(start_node(n, &place, ends)?);
             }
             nodes.services = Some(crate::services::start(server, config, &network)?);
+            nodes.network = Some(network);
         }
         let hosts = nodes.nodes.iter().map(|node| (node.name.clone(), Arc::clone(&node.host))).collect();
         server.hosts.set(hosts).map_err(|_| anyhow::anyhow!("the nodes were started twice"))?;
-        crate::fake::start(server, config)?;
+        if ends.is_none() {
+            crate::fake::start(server, config)?;
+        }
         Ok(nodes)
     }
 
-    /// Ends the agents, and unless they are kept, the containers.
-    pub fn stop(&mut self, keep_containers: bool) {
-        for node in &mut self.nodes {
-            node.thread.stop();
-        }
-        if !keep_containers {
-            for node in &self.nodes {
-                stop_containers(&node.host, |uid| grace(&self.server, uid));
-            }
-        }
+    /// Ends the agents, and with them the containers unless they are kept.
+    ///
+    /// # Errors
+    /// When something of the cluster could not be taken off the machine.
+    pub fn stop(&mut self, containers: Containers) -> Result<()> {
+        let Containers::Stop { within } = containers else {
+            self.nodes.iter_mut().for_each(|node| node.thread.stop());
+            return Ok(());
+        };
+        // All at once: a pod may need one on another node to end in peace.
+        self.nodes.iter().for_each(|node| node.thread.shut_down(within));
+        self.nodes.iter_mut().for_each(|node| node.thread.join());
         self.services = None;
+        for node in &self.nodes {
+            node.host.leave().with_context(|| format!("take the pods of {} off the machine", node.name))?;
+        }
+        match &self.network {
+            Some(network) => network.remove_all().context("take the cluster's network off the machine"),
+            None => Ok(()),
+        }
     }
 }
 
-fn start_node(
-    n: u32,
-    server: &Arc<Server>,
-    config: &Config,
+/// What the nodes of a cluster share.
+struct Place<'a> {
+    server: &'a Arc<Server>,
+    config: &'a Config,
+    data_dir: &'a Path,
+    network: &'a Arc<Network>,
+    images: &'a Arc<ImageStore>,
+    runtime: &'a Handle,
+}
+
+impl Place<'_> {
+    fn host_config(&self, name: &str) -> HostConfig {
+        host_config(self.data_dir, self.config, name, self.images, self.network)
+    }
+}
+
+fn host_config(
     data_dir: &Path,
-    network: &Arc<Network>,
+    config: &Config,
+    name: &str,
     images: &Arc<ImageStore>,
-    runtime: &Handle,
-) -> Result<Node> {
-    let name = node_name(n);
-    let (sender, inbox) = words();
-    let (unasked, ends) = (sender.clone(), Arc::downgrade(server));
-    let host = HostConfig {
-        data_dir: node_dir(data_dir, &name),
+    network: &Arc<Network>,
+) -> HostConfig {
+    HostConfig {
+        data_dir: node_dir(data_dir, name),
         cluster_id: config.id.clone(),
-        node: name.clone(),
+        node: name.to_owned(),
         images: Some(Arc::clone(images)),
         network: Some(Arc::clone(network)),
         insecure_registries: Vec::new(),
-    };
-    let host = Host::open(host, move |observation| {
-        if let (Observation::Exited(container), Some(server)) = (&observation, ends.upgrade()) {
+    }
+}
+
+fn start_node(n: u32, place: &Place, ends: Option<Containers>) -> Result<Node> {
+    let name = node_name(n);
+    let (sender, inbox) = words();
+    let (unasked, streams) = (sender.clone(), Arc::downgrade(place.server));
+    let host = Host::open(place.host_config(&name), move |observation| {
+        if let (Observation::Exited(container), Some(server)) = (&observation, streams.upgrade()) {
             server.ends.ended(&container.container);
         }
         let _ = unasked.send(Word::Input(Box::new(Input::Observed(observation))));
     });
     let host = Arc::new(host.with_context(|| format!("node {name} could not be started"))?);
     let world = host.observe().with_context(|| format!("look at what runs on {name}"))?;
-    let agent = NodeAgent::new(node_config(n, config, data_dir, &host), u64::from(std::process::id()));
+    let agent = NodeAgent::new(node_config(n, place.config, place.data_dir, &host), u64::from(std::process::id()));
+    if let Some(Containers::Stop { within }) = ends {
+        // Before it knows of anything, so that it starts nothing.
+        sender.send(Word::ShutDown(within)).ok();
+    }
     sender.send(Word::Input(Box::new(Input::World(world)))).ok();
     let performer = Arc::clone(&host);
     let machine = Arc::new(move |action| performer.perform(action));
-    let thread = AgentThread::start(agent, machine, server, runtime, (sender, inbox))?;
+    let thread = AgentThread::start(agent, machine, place.server, place.runtime, (sender, inbox))?;
     Ok(Node { name, host, thread })
 }
 
@@ -154,58 +194,48 @@ fn node_config(n: u32, config: &Config, data_dir: &Path, host: &Host) -> NodeCon
     }
 }
 
-/// How long a pod's containers may take to end.
-fn grace(server: &Server, uid: &str) -> u64 {
-    let head = server.plane.head();
-    let pod = head.store.snapshot.list("pods", "").find(|pod| pod.meta.uid == uid);
-    let seconds = pod.and_then(|pod| pod.view::<Pod>().spec.as_ref()?.termination_grace_period_seconds);
-    seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or(GRACE_SECONDS)
+/// Ends what a server that is gone left running, and takes everything of the cluster off the machine but files.
+pub fn sweep(data_dir: &Path) -> Result<()> {
+    let names = node_names(data_dir);
+    let Some(config) = Config::load(data_dir)?.filter(|_| !names.is_empty()) else {
+        // Without a node that ran anything there is nothing on the machine but files.
+        return Ok(());
+    };
+    let network = Arc::new(open_network(data_dir, &config, names.len() as u32)?);
+    let images = Arc::new(image_store(data_dir)?);
+    for name in names {
+        let host = Arc::new(Host::open(host_config(data_dir, &config, &name, &images, &network), |_| {})?);
+        stop_containers(&host);
+        host.leave().with_context(|| format!("take the pods of {name} off the machine"))?;
+    }
+    network.remove_all().context("take the cluster's network off the machine")
 }
 
-/// Ends every container of a host, all at once, then the sandboxes.
-fn stop_containers(host: &Arc<Host>, grace: impl Fn(&str) -> u64) {
+/// The nodes that this cluster had at any time, those of a `--nodes` that was larger once included.
+fn node_names(data_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(data_dir.join("nodes")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Ends every container of a host, all at once.
+fn stop_containers(host: &Arc<Host>) {
     let Ok(world) = host.observe() else { return };
-    let stops: Vec<_> = world
-        .containers
-        .iter()
-        .filter(|c| matches!(c.state, ContainerState::Running { .. }))
+    let running = world.containers.into_iter().filter(|c| matches!(c.state, ContainerState::Running { .. }));
+    let stops: Vec<_> = running
         .map(|c| {
-            let grace = Duration::from_secs(grace(&c.container.pod));
-            let (host, container) = (Arc::clone(host), c.container.clone());
-            std::thread::spawn(move || host.perform(Action::StopContainer { container, signal: None, grace }))
+            let (host, container) = (Arc::clone(host), c.container);
+            let stop = Action::StopContainer { container, signal: None, grace: SWEEP_GRACE };
+            std::thread::spawn(move || host.perform(stop))
         })
         .collect();
     for stop in stops {
         let _ = stop.join();
     }
-    for sandbox in world.sandboxes {
-        host.perform(Action::StopSandbox { pod: sandbox.pod.uid });
-    }
 }
 
-/// Ends what a server that is gone left running, and takes the cluster's network away.
-pub fn sweep(data_dir: &Path) -> Result<()> {
-    let Some(config) = Config::load(data_dir)?.filter(|config| config.nodes > 0) else {
-        // Without a node that runs anything there is nothing on the machine but files.
-        return Ok(());
-    };
-    let network = Arc::new(open_network(data_dir, &config)?);
-    let images = Arc::new(image_store(data_dir)?);
-    for entry in std::fs::read_dir(data_dir.join("nodes")).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let host = HostConfig {
-            data_dir: entry.path(),
-            cluster_id: config.id.clone(),
-            node: name.clone(),
-            images: Some(Arc::clone(&images)),
-            network: Some(Arc::clone(&network)),
-            insecure_registries: Vec::new(),
-        };
-        let host = Arc::new(Host::open(host, |_| {})?);
-        stop_containers(&host, |_| GRACE_SECONDS);
-        host.remove_all().with_context(|| format!("take the pods of {name} away"))?;
-    }
-    network.remove_all().context("take the cluster's network away")
+/// Whether the cluster may have something on the machine, running or mounted. A reboot takes all of it, and this trace too.
+pub fn has_remains(config: &Config) -> bool {
+    stead_host::run_dir(&config.id).exists()
 }
 
 /// Ranges that this machine uses already.

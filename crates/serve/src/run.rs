@@ -8,10 +8,11 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -23,13 +24,17 @@ use stead_apiserver::{Bootstrap, Cluster};
 use stead_control::Plane;
 use tokio::sync::mpsc;
 
-use crate::admin::{Admin, Down};
+use crate::admin::{Admin, Containers, Down};
 use crate::config::{Config, Options, bind_api, preflight};
 use crate::disk::Disk;
 use crate::nodes::Nodes;
 use crate::pki::{Identity, Pki, write_private};
 use crate::plane::PlaneHandle;
 use crate::{Server, listen, nodes, plane, token};
+
+/// How long a server that was just killed may hold its lock: the kernel takes its time over a large process.
+const DYING_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs the server until it is told to stop. What goes wrong before it is ready is told to whoever started it.
 pub fn run(options: &Options) -> Result<()> {
@@ -38,6 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
         Ok(running) => {
             starter.tell("ready");
             drop(starter);
+            tell_init();
             running.until_stopped()
         }
         Err(error) => {
@@ -63,12 +69,25 @@ impl Starter {
     }
 }
 
+/// Tells an init system that waits for it (sd_notify) that the API answers.
+fn tell_init() {
+    let Some(place) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match place.as_encoded_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(&place),
+    };
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
+    if let Err(error) = sent {
+        eprintln!("stead: NOTIFY_SOCKET could not be told: {error}");
+    }
+}
+
 /// A started server.
 struct Running {
     runtime: tokio::runtime::Runtime,
     nodes: Nodes,
     plane: PlaneHandle,
-    thread: std::thread::JoinHandle<()>,
+    thread: JoinHandle<()>,
     down: mpsc::Receiver<Down>,
     /// Held for as long as the process lives.
     _lock: File,
@@ -89,6 +108,26 @@ fn start(options: &Options) -> Result<Running> {
     }
 
     let pki = Pki::open(&dir.join("pki"))?;
+    let (plane, thread) = open_plane(dir, &config, &pki)?;
+    let runtime = new_runtime()?;
+    let url = format!("https://127.0.0.1:{}", config.api_port);
+    let (server, down) = new_server(&plane, &pki, &url, started);
+    let identity = serving_identity(&pki, &config)?;
+    let tls = pki.tls(&identity)?;
+    write_kubeconfig(dir, &pki, &url)?;
+    let guard = runtime.enter();
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let admin_socket = bind_admin(dir)?;
+    drop(guard);
+    let nodes = Nodes::start(&server, &config, dir, runtime.handle(), None)?;
+    runtime.spawn(listen::api(Arc::clone(&server), listener, tls));
+    runtime.spawn(listen::admin(server, admin_socket));
+    Ok(Running { runtime, nodes, plane, thread, down, _lock: lock })
+}
+
+/// The control plane over its store, restored and with what every cluster has.
+pub(crate) fn open_plane(dir: &Path, config: &Config, pki: &Pki) -> Result<(PlaneHandle, JoinHandle<()>)> {
     let disk = Disk::open(&dir.join("store.redb"))?;
     let (revision, records) = disk.restore()?;
     let cluster = Cluster {
@@ -98,37 +137,36 @@ fn start(options: &Options) -> Result<Running> {
         ca_pem: pki.ca_pem.clone(),
     };
     let mut restored = Plane::restore(fresh_seed()?, cluster, revision, records)?;
-    let facts = Bootstrap { api_address: api_address(&config), api_port: config.api_port, dns_ip: config.dns_ip };
+    let facts = Bootstrap { api_address: api_address(config), api_port: config.api_port, dns_ip: config.dns_ip };
     let first = restored.bootstrap(Timestamp::now(), &facts);
     disk.commit(first.revision(), first.writes())?;
     drop(first.synced());
-    let (plane, thread) = plane::start(restored, disk)?;
+    Ok(plane::start(restored, disk)?)
+}
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (down, down_receiver) = mpsc::channel(1);
-    let url = format!("https://127.0.0.1:{}", config.api_port);
-    let server = Arc::new(Server {
+pub(crate) fn new_runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// What connections and agents share, and where it is told that the server shall end.
+pub(crate) fn new_server(
+    plane: &PlaneHandle,
+    pki: &Pki,
+    url: &str,
+    started: Instant,
+) -> (Arc<Server>, mpsc::Receiver<Down>) {
+    let (down, is_down) = mpsc::channel(1);
+    let server = Server {
         plane: plane.clone(),
         signer: token::Signer::new(&pki.token_key)
             .unwrap_or_else(|error| panic!("the key was made by Pki::open: {error}")),
         anonymous: Arc::new(User::anonymous()),
         administrator: Arc::new(administrator()),
-        admin: Admin { started, url: url.clone(), down },
+        admin: Admin { started, url: url.to_owned(), down },
         hosts: OnceLock::new(),
         ends: crate::streams::Ends::default(),
-    });
-    let identity = serving_identity(&pki, &config)?;
-    let tls = pki.tls(&identity)?;
-    write_kubeconfig(dir, &pki, &url)?;
-    let guard = runtime.enter();
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let admin_socket = bind_admin(dir)?;
-    drop(guard);
-    let nodes = Nodes::start(&server, &config, dir, runtime.handle())?;
-    runtime.spawn(listen::api(Arc::clone(&server), listener, tls));
-    runtime.spawn(listen::admin(server, admin_socket));
-    Ok(Running { runtime, nodes, plane, thread, down: down_receiver, _lock: lock })
+    };
+    (Arc::new(server), is_down)
 }
 
 impl Running {
@@ -145,24 +183,29 @@ impl Running {
             Ok::<_, std::io::Error>(down)
         })?;
         // A signal is how an init system restarts us: containers stay. Only `down` ends them.
-        let keep_containers = down.as_ref().is_none_or(|down| down.keep_containers);
-        self.nodes.stop(keep_containers);
+        let containers = down.as_ref().map_or(Containers::Keep, |down| down.containers);
+        let stopped = self.nodes.stop(containers);
         if let Some(down) = down {
-            let _ = down.done.send(());
+            let _ = down.done.send(stopped.as_ref().map_err(|error| format!("{error:#}")).copied());
         }
         self.plane.stop();
         let _ = self.thread.join();
         // The answer to `down` leaves while connections are given a moment to end.
         self.runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-        Ok(())
+        stopped
     }
 }
 
 /// One server per data directory: the kernel gives the lock back however the process ends.
-fn take_lock(dir: &Path) -> Result<File> {
+pub(crate) fn take_lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
     let lock = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
-    if lock.try_lock().is_err() {
+    let until = Instant::now() + DYING_WAIT;
+    while lock.try_lock().is_err() {
+        if Instant::now() < until {
+            std::thread::sleep(LOCK_PAUSE);
+            continue;
+        }
         bail!("a cluster runs in {} already: `stead status` tells about it, `stead down` stops it", dir.display());
     }
     Ok(lock)
@@ -232,11 +275,4 @@ fn fresh_seed() -> Result<u64> {
 
 fn fresh_id() -> Result<String> {
     Ok(format!("{:06x}", fresh_seed()? & 0xff_ffff))
-}
-
-/// Removes everything of a cluster that is down: containers, network, files.
-pub fn forget(dir: &Path) -> Result<()> {
-    let _lock = take_lock(dir)?;
-    nodes::sweep(dir)?;
-    fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
 }

@@ -1,6 +1,7 @@
 //! One binary: the command line, the server, the container shim and the built-in image's programs, by the first argument.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use stead_cli::args::Flags;
@@ -45,25 +46,44 @@ fn report(outcome: Result<()>) -> ExitCode {
 
 /// The server's role: started by `stead up`, or by an init system.
 fn server(flags: &[String]) -> Result<()> {
-    let (options, forget) = server_options(flags)?;
-    if forget { stead_serve::forget(&options.data_dir) } else { stead_serve::run(&options) }
+    let (options, task) = server_options(flags)?;
+    match task {
+        Task::Run => stead_serve::run(&options),
+        Task::Stop(within) => stead_serve::stop(&options.data_dir, within).map(drop),
+        Task::Forget => stead_serve::forget(&options.data_dir),
+    }
 }
 
-fn server_options(flags: &[String]) -> Result<(Options, bool)> {
+/// What the server's role is to do.
+enum Task {
+    Run,
+    /// Take down what an earlier server left running, within a time.
+    Stop(Option<Duration>),
+    Forget,
+}
+
+fn server_options(flags: &[String]) -> Result<(Options, Task)> {
     let mut options = Options { data_dir: stead_cli::args::DATA_DIR.into(), ..Options::default() };
-    let mut forget = false;
+    let mut task = Task::Run;
     let mut flags = Flags::new(flags);
     while let Some((flag, given)) = flags.next() {
         match flag {
             "--no-node" => options.no_node = true,
-            "--forget" => forget = true,
+            "--forget" => task = Task::Forget,
+            "--stop" => task = Task::Stop(None),
+            "--stop-within" => {
+                let seconds = flags.value(flag, given)?;
+                let seconds =
+                    seconds.parse().with_context(|| format!("{flag} {seconds}: that is no number of seconds"))?;
+                task = Task::Stop(Some(Duration::from_secs(seconds)));
+            }
             _ => {
                 let value = flags.value(flag, given)?;
                 set(&mut options, flag, &value)?;
             }
         }
     }
-    Ok((options, forget))
+    Ok((options, task))
 }
 
 fn set(options: &mut Options, flag: &str, value: &str) -> Result<()> {

@@ -6,27 +6,27 @@ use serde_json::{Value, json};
 use super::world::{Shows, World, summary};
 use crate::action::{Hook, ProbeKind, ProbeResult};
 
-fn container(name: &str) -> Value {
+pub fn container(name: &str) -> Value {
     json!({"name": name, "image": "img:1", "imagePullPolicy": "IfNotPresent"})
 }
 
-fn simple() -> Value {
+pub fn simple() -> Value {
     json!({"containers": [container("main")], "terminationGracePeriodSeconds": 30})
 }
 
 /// A cluster whose node has registered.
-fn ready() -> World {
+pub fn ready() -> World {
     let mut world = World::new();
     world.run(1);
     world.log.clear();
     world
 }
 
-fn status_of(world: &World, name: &str) -> String {
+pub fn status_of(world: &World, name: &str) -> String {
     summary(&world.get("pods", name).unwrap().value()["status"])
 }
 
-fn check(world: &World, expect: Expect) {
+pub fn check(world: &World, expect: Expect) {
     expect.assert_eq(&world.log);
 }
 
@@ -445,58 +445,6 @@ fn a_failed_liveness_probe_restarts_and_readiness_takes_traffic_away() {
             2.0s status Running 10.244.0.2 PodReadyToStartContainers Initialized [main running #1]
         "#]],
     );
-}
-
-#[test]
-fn a_reboot_brings_pods_back_with_new_sandboxes() {
-    let mut world = ready();
-    let mut spec = simple();
-    spec["initContainers"] = json!([container("setup")]);
-    world.pod("p", "u1", spec);
-    world.run(1);
-    world.end("u1", "setup", 0);
-    world.run(10);
-    let now = world.now;
-    world.machine.reboot(now);
-    world.now = now + jiff::SignedDuration::from_secs(5);
-    world.boot();
-    world.run(1);
-    world.end("u1", "setup", 0);
-    world.run(1);
-    let status = status_of(&world, "p");
-    world.say(&status);
-    check(
-        &world,
-        expect![[r#"
-        1.0s sandbox u1#0 hostname=p
-        1.0s find img:1
-        1.0s volumes u1 []
-        1.0s start u1/setup#0
-        2.0s find img:1
-        2.0s start u1/main#0
-        17.0s sandbox u1#1 hostname=p
-        17.0s find img:1
-        17.0s volumes u1 []
-        17.0s start u1/setup#1
-        18.0s start u1/main#1
-        19.0s Running 10.244.0.3 PodReadyToStartContainers Initialized Ready ContainersReady [setup Completed:0 #1 ready] [main running #1 ready]
-    "#]],
-    );
-}
-
-#[test]
-fn many_reboots_cost_no_back_off() {
-    let mut world = ready();
-    world.pod("p", "u1", simple());
-    world.run(1);
-    for reboot in 1..=4 {
-        let now = world.now;
-        world.machine.reboot(now);
-        world.boot();
-        world.run(1);
-        let status = status_of(&world, "p");
-        assert!(status.ends_with(&format!("[main running #{reboot} ready]")), "{status}");
-    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub struct Cluster {
     pub dir: PathBuf,
     pub api_port: u16,
     /// The second byte of this cluster's addresses.
-    network: u16,
+    pub network: u16,
     /// Held while the place is ours; the kernel gives it back with the process.
     _place: File,
 }

@@ -14,5 +14,7 @@ mod lifecycle;
 mod manifests;
 mod nodes;
 mod pods;
+mod reboot;
 mod registry;
+mod stopping;
 mod text;
