@@ -123,7 +123,7 @@ impl Drop for World {
             self.host = Some(open(&self.dir, &self.cluster).0);
         }
         let host = self.host.take().unwrap();
-        let removed = host.remove_all();
+        let removed = host.leave();
         if !std::thread::panicking() {
             removed.unwrap();
         }
