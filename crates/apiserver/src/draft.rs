@@ -17,6 +17,9 @@ use crate::{Context, admission, custom, managed, scale};
 /// Kinds whose decoded form the control plane never reads: keeping it would hold their content in memory twice.
 const UNREAD: &[&str] = &["configmaps", "secrets", "events"];
 
+/// Lists and maps of metadata that are left out when nothing is in them.
+const MAY_BE_EMPTIED: &[&str] = &["ownerReferences", "finalizers", "labels", "annotations"];
+
 /// Which part of an object a request may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -216,6 +219,8 @@ impl Draft {
         let has_status = self.kind.subresource("status").is_some();
         let Some(meta) = self.new["metadata"].as_object_mut() else { return };
         meta.shift_remove("selfLink");
+        // As Kubernetes' types print them; bodies come without, changes by controllers may not.
+        meta.retain(|field, value| !(MAY_BE_EMPTIED.contains(&field.as_str()) && is_empty(value)));
         let Some(old) = &self.old else {
             for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
                 meta.shift_remove(field);
@@ -318,7 +323,6 @@ impl Draft {
     /// Whether this change takes the last thing that kept a deleted object.
     fn completes_deletion(&self) -> bool {
         let Some(old) = &self.old else { return false };
-        let is_empty = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
         old.meta.is_deleting()
             && old.meta.deletion_grace_period_seconds.unwrap_or(0) == 0
             && is_empty(&self.new["metadata"]["finalizers"])
@@ -345,6 +349,16 @@ impl Draft {
         let object = if completes_deletion { ctx.store.remove(object) } else { ctx.store.put(object) };
         custom::after_write(ctx, &object);
         Ok(Written { object, created })
+    }
+}
+
+/// Null counts as empty, too.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
     }
 }
 

@@ -136,9 +136,12 @@ fn new_pod(set: &Set, ordinal: i64, revision: &str, template: &Value) -> Value {
     }
     let mut spec = template["spec"].clone();
     spec["hostname"] = json!(name);
-    match set.spec().and_then(|s| s.service_name.as_deref()).unwrap_or_default() {
-        "" => {}
-        service => spec["subdomain"] = json!(service),
+    // The template's own are overwritten, also by nothing (S-03, B-03).
+    if let Some(fields) = spec.as_object_mut() {
+        fields.shift_remove("subdomain");
+    }
+    if let Some(service) = set.spec().and_then(|s| s.service_name.as_deref()).filter(|name| !name.is_empty()) {
+        spec["subdomain"] = json!(service);
     }
     if let Some(volumes) = volumes(set, ordinal, &spec["volumes"]) {
         spec["volumes"] = volumes;

@@ -42,11 +42,11 @@ pub fn write(set: &Set, members: &[Member], revisions: &mut Revisions, plan: &mu
     }
 }
 
-/// Equal as Kubernetes' types see it: a zero and an absent count are the same, the order of keys means nothing.
+/// Equal as Kubernetes' types see it: a zero and an absent count are the same, the order of keys means nothing. Conditions that others
+/// put there are left until something is to be written, and then go (ST-09).
 fn is_same(old: &serde_json::Value, new: &serde_json::Value) -> bool {
     let counts =
         ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas", "collisionCount"];
     counts.iter().all(|f| old[*f].as_i64().unwrap_or(0) == new[*f].as_i64().unwrap_or(0))
         && ["observedGeneration", "currentRevision", "updateRevision"].iter().all(|f| old[*f] == new[*f])
-        && old["conditions"].is_null()
 }

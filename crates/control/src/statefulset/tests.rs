@@ -5,6 +5,9 @@ use super::*;
 use crate::fixture::{World, show};
 use crate::plan::Action;
 
+mod identity;
+mod order;
+
 /// Adds the revisions of each set as the controller would have made them: NEW of its template, OLD of the same with another image, and
 /// gives each pod without a revision NEW; `rev:OLD` in a label stands for the older one.
 fn world(text: &str) -> World {
@@ -59,7 +62,7 @@ fn check_status(text: &str, expected: Expect) {
 const CLAIMS: &str = r#""volumeClaimTemplates":[{"metadata":{"name":"data"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}]"#;
 
 #[test]
-fn a_new_set_gets_a_revision_a_claim_and_its_first_pod_b09_b10() {
+fn a_new_set_gets_a_revision_a_claim_and_its_first_pod_b01_b02_b03_b04_b06_b09_b10() {
     let world = World::of(&format!(r#"sts web {{"spec":{{"replicas":3,"serviceName":"web",{CLAIMS}}}}}"#));
     expect![[r#"
         create ControllerRevision web-5bbb9985
@@ -127,7 +130,7 @@ fn a_finished_pod_is_deleted_and_made_again_only_when_gone_b14_b39() {
 }
 
 #[test]
-fn condemned_pods_go_from_the_top_one_by_one_b11_b26() {
+fn condemned_pods_go_from_the_top_one_by_one_b11_b26_s12() {
     let pods = "pod web-0 owner=web ready\n pod web-1 owner=web ready\n pod web-2 owner=web ready";
     check(
         &format!("sts web {{\"spec\":{{\"replicas\":1}}}}\n {pods}"),
@@ -240,7 +243,7 @@ fn history_is_cut_to_the_limit_cr05() {
 }
 
 #[test]
-fn status_counts_what_the_rows_say_st02_to_st06() {
+fn status_counts_what_the_rows_say_st01_st02_st03_st04_st05_st06_st09() {
     let set = "sts web {\"spec\":{\"replicas\":2},\"status\":{\"currentRevision\":\"web-OLD\"}}";
     check_status(
         &format!(
@@ -276,7 +279,7 @@ fn orphans_that_fit_are_adopted_and_strangers_are_not_b24_b25() {
 }
 
 #[test]
-fn retention_policies_own_the_claims_b30_to_b33() {
+fn retention_policies_own_the_claims_b29_b30_b32_b33_s13() {
     let set = |deleted: &str, scaled: &str| {
         format!(
             r#"sts web {{"spec":{{"persistentVolumeClaimRetentionPolicy":{{"whenDeleted":"{deleted}","whenScaled":"{scaled}"}},{CLAIMS}}}}}"#

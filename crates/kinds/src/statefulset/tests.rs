@@ -27,7 +27,7 @@ fn errors(new: &Value, old: Option<&Value>) -> Vec<String> {
 }
 
 #[test]
-fn defaults_are_those_kubernetes_stores() {
+fn defaults_are_those_kubernetes_stores_s01_s06_s07_s08_s09_s10_s13() {
     let value = set(|_| {});
     assert_eq!(errors(&value, None), Vec::<String>::new());
     let spec = &value["spec"];
@@ -49,7 +49,7 @@ fn defaults_are_those_kubernetes_stores() {
 }
 
 #[test]
-fn mistakes_have_kubernetes_texts() {
+fn mistakes_have_kubernetes_texts_s01_s02_s03_s05_s06_s08_s12_s13_s14() {
     let bad = set(|value| {
         let spec = &mut value["spec"];
         spec["replicas"] = json!(-1);
@@ -82,13 +82,13 @@ fn mistakes_have_kubernetes_texts() {
 }
 
 #[test]
-fn a_selector_must_name_something() {
+fn a_selector_must_name_something_s02() {
     let empty = set(|value| value["spec"]["selector"] = json!({}));
     assert_eq!(errors(&empty, None), ["spec.selector: Invalid value: {}: empty selector is invalid for statefulset"]);
 }
 
 #[test]
-fn max_unavailable_takes_numbers_and_percentages() {
+fn max_unavailable_takes_numbers_and_percentages_s09() {
     let with = |value: Value| {
         let set = set(|set| set["spec"]["updateStrategy"] = json!({"rollingUpdate": {"maxUnavailable": value}}));
         errors(&set, None)
@@ -102,7 +102,7 @@ fn max_unavailable_takes_numbers_and_percentages() {
 }
 
 #[test]
-fn only_the_mutable_fields_change() {
+fn only_the_mutable_fields_change_s05_s06_s14_s15() {
     let old = set(|_| {});
     let mut new = old.clone();
     new["spec"]["replicas"] = json!(5);
@@ -128,7 +128,7 @@ fn only_the_mutable_fields_change() {
 }
 
 #[test]
-fn names_too_long_for_the_revision_label_are_refused_at_once() {
+fn names_too_long_for_the_revision_label_are_refused_at_once_s16_x12() {
     let named = |length: usize| errors(&set(|value| value["metadata"]["name"] = json!("w".repeat(length))), None);
     assert_eq!(named(52), Vec::<String>::new());
     assert!(
@@ -138,7 +138,7 @@ fn names_too_long_for_the_revision_label_are_refused_at_once() {
 }
 
 #[test]
-fn status_counts_make_sense() {
+fn status_counts_make_sense_st08_st10() {
     let bad = set(|value| value["status"] = json!({"replicas": 2, "readyReplicas": 3, "currentReplicas": -1}));
     assert_eq!(
         errors(&bad, None),
@@ -146,5 +146,50 @@ fn status_counts_make_sense() {
             "status.readyReplicas: Invalid value: 3: cannot be greater than status.replicas",
             "status.currentReplicas: Invalid value: -1: must be greater than or equal to 0",
         ]
+    );
+    let counted = |collisions: u32| set(|value| value["status"] = json!({"replicas": 0, "collisionCount": collisions}));
+    assert_eq!(errors(&counted(3), Some(&counted(2))), Vec::<String>::new());
+    assert_eq!(
+        errors(&counted(1), Some(&counted(2))),
+        ["status.collisionCount: Invalid value: 1: cannot be decremented"]
+    );
+}
+
+#[test]
+fn on_delete_has_no_rolling_update_and_other_strategies_are_unknown_s07() {
+    let with = |strategy: Value| errors(&set(|value| value["spec"]["updateStrategy"] = strategy), None);
+    let found = with(json!({"type": "OnDelete", "rollingUpdate": {"partition": 1}}));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("spec.updateStrategy.rollingUpdate: Invalid value: "), "{found:?}");
+    assert!(found[0].ends_with("only allowed for updateStrategy 'RollingUpdate'"), "{found:?}");
+    let found = with(json!({"type": "Recreate"}));
+    assert!(found[0].ends_with("must be 'RollingUpdate' or 'OnDelete'"), "{found:?}");
+}
+
+#[test]
+fn a_claim_template_stands_for_a_volume_of_its_name_s04() {
+    let both = set(|value| {
+        value["spec"]["template"]["spec"]["volumes"] = json!([{"name": "www", "emptyDir": {}}]);
+    });
+    assert_eq!(errors(&both, None), Vec::<String>::new());
+    let neither = set(|value| value["spec"]["volumeClaimTemplates"] = json!([]));
+    assert_eq!(errors(&neither, None), ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"www\""]);
+}
+
+#[test]
+fn an_empty_service_name_is_allowed_s05() {
+    let mut nameless = set(|_| {});
+    nameless["spec"].as_object_mut().expect("a spec").shift_remove("serviceName");
+    assert_eq!(errors(&nameless, None), Vec::<String>::new());
+}
+
+#[test]
+fn a_history_without_end_is_warned_of_s10_s20() {
+    let endless = set(|value| value["spec"]["revisionHistoryLimit"] = json!(-1));
+    let checked = STATEFULSET.check(&endless, None).expect("decodes");
+    assert!(checked.errors.0.is_empty());
+    assert_eq!(
+        checked.warnings,
+        ["spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"]
     );
 }

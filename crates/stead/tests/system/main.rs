@@ -16,5 +16,6 @@ mod nodes;
 mod pods;
 mod reboot;
 mod registry;
+mod statefulset;
 mod stopping;
 mod text;
