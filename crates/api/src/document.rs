@@ -1,4 +1,4 @@
-//! Request bodies: JSON and YAML texts become values, and keys given twice are told.
+//! Documents: JSON and YAML texts become values, and keys given twice are told; values become YAML.
 //!
 //! As in Kubernetes, the last of two equal keys wins and a strict request is refused for it. YAML is read as upstream's
 //! library reads it (YAML 1.1 booleans and octal numbers: `yes`, `0644`), so a manifest means the same here. Depth and
@@ -10,8 +10,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+mod print;
 mod yaml;
 
+pub use print::print_yaml;
 pub use yaml::{parse_yaml, parse_yaml_all};
 
 /// Duplicates beyond this many are not told.

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod document;
+pub mod form;
 pub mod names;
 pub mod object;
 pub mod patch;
@@ -17,6 +18,7 @@ pub mod status;
 pub mod token;
 pub mod user;
 
+pub use form::{Form, Format};
 pub use object::{Key, KindName, Meta, Object, OwnerRef, Revision, intern};
 pub use quantity::{IntOrPercent, Quantity};
 pub use request::{Options, PatchType, Request, Resource, Target, Verb};

@@ -1,8 +1,8 @@
 //! `Object`: one stored version of one API object.
 //!
 //! Guarantees: the JSON bytes are canonical (they carry `apiVersion`, `kind` and the version's own `resourceVersion`), are encoded
-//! once and are what every get, list and watch sends; the decoded metadata agrees with them; a typed view is decoded at most
-//! once per version. An object never changes: a write makes a new one.
+//! once and are what every get, list and watch sends; the decoded metadata agrees with them; a typed view is decoded, and the
+//! protobuf form encoded, at most once per version. An object never changes: a write makes a new one.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::protobuf::{self, EncodeError, Message};
 
 /// The store's clock: one write is one revision. Its decimal text is `metadata.resourceVersion`.
 pub type Revision = u64;
@@ -154,6 +156,7 @@ pub struct Object {
     /// Index terms: `spec.nodeName=n1`, `label:app=web`.
     pub terms: Vec<Arc<str>>,
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    protobuf: OnceLock<Bytes>,
 }
 
 /// Why bytes are not an object.
@@ -196,12 +199,30 @@ impl Object {
         if spec.labels_indexed {
             terms.extend(meta.labels.iter().map(|(k, v)| Arc::from(format!("label:{k}={v}"))));
         }
-        Object { key, meta, json, fields, terms, typed: OnceLock::new() }
+        Object { key, meta, json, fields, terms, typed: OnceLock::new(), protobuf: OnceLock::new() }
     }
 
     /// The whole object as a value, parsed anew.
     pub fn value(&self) -> Value {
         serde_json::from_slice(&self.json).expect("stored bytes were encoded from a value")
+    }
+
+    /// The object as the message `of`, always the same for one kind: made when it is first asked for, and kept.
+    ///
+    /// # Errors
+    /// When a value does not fit its field; callers check bodies against the schema before they store them.
+    pub fn protobuf(&self, of: &'static Message) -> Result<Bytes, EncodeError> {
+        if let Some(made) = self.protobuf.get() {
+            return Ok(made.clone());
+        }
+        let mut made = protobuf::encode_json(of, &self.json)?;
+        made.shrink_to_fit();
+        Ok(self.protobuf.get_or_init(|| made.into()).clone())
+    }
+
+    /// The message, if somebody has asked for it.
+    pub fn known_protobuf(&self) -> Option<&Bytes> {
+        self.protobuf.get()
     }
 
     pub fn revision(&self) -> Revision {
@@ -294,6 +315,17 @@ mod tests {
         assert_eq!(read.terms.iter().map(|t| &**t).collect::<Vec<_>>(), ["spec.nodeName=n1", "label:app=web"]);
         assert_eq!(read.field("status.phase"), Some(""));
         assert_eq!(read.field("spec.other"), None);
+    }
+
+    #[test]
+    fn the_protobuf_form_is_made_once() {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
+        let object = Object::of_value(Key::new("configmaps", "b", "a"), &value, &FIELDS).unwrap();
+        let of = protobuf::message_of("v1", "ConfigMap").unwrap();
+        assert!(object.known_protobuf().is_none());
+        let made = object.protobuf(of).unwrap();
+        assert_eq!(made.as_ptr(), object.protobuf(of).unwrap().as_ptr());
+        assert_eq!(protobuf::decode(of, &made).unwrap()["data"], json!({"k": "v"}));
     }
 
     #[test]

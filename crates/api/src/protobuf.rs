@@ -11,15 +11,20 @@ use serde_json::{Map, Value};
 
 mod decode;
 mod encode;
+mod frame;
 mod table;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use table::{Message, message};
+pub use frame::{field_of, item_head, sealed, watch_frame};
+pub use table::{Message, message, message_of};
+pub use wire::{Open, Writer};
 
-/// The media type of one object.
+/// The media type of one object or list.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+/// The media type of a watch: frames of four bytes of length and a WatchEvent.
+pub const WATCH_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 /// What every body begins with.
 pub const MAGIC: [u8; 4] = *b"k8s\0";
 
@@ -47,11 +52,8 @@ pub enum DecodeError {
 
 /// A value that its field cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("field {field} cannot hold {value}")]
-pub struct EncodeError {
-    pub field: String,
-    pub value: String,
-}
+#[error("{0}")]
+pub struct EncodeError(String);
 
 /// What a body says of itself, and the message within.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,19 +61,6 @@ pub struct Envelope<'a> {
     pub api_version: String,
     pub kind: String,
     pub raw: &'a [u8],
-}
-
-impl<'a> Envelope<'a> {
-    /// Opens a body.
-    pub fn open(body: &'a [u8]) -> Result<Envelope<'a>, DecodeError> {
-        let rest = body.strip_prefix(&MAGIC).ok_or(DecodeError::Prefix)?;
-        decode::envelope(rest)
-    }
-
-    /// The body: what [`Envelope::open`] opens.
-    pub fn seal(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-        encode::envelope(api_version, kind, raw)
-    }
 }
 
 /// The members of an object, from its message. `apiVersion` and `kind` are the envelope's.
@@ -83,5 +72,15 @@ pub fn decode(of: &'static Message, bytes: &[u8]) -> Result<Map<String, Value>, 
 
 /// The message of an object. `apiVersion` and `kind` are the envelope's; what the table does not know is left out.
 pub fn encode(of: &'static Message, value: &Value) -> Result<Vec<u8>, EncodeError> {
-    encode::message(of, value)
+    let mut writer = Writer::default();
+    encode::message(of, value, &mut writer).map_err(|error| EncodeError(error.to_string()))?;
+    Ok(writer.bytes)
+}
+
+/// The message of an object's JSON text, without a tree between the two.
+pub fn encode_json(of: &'static Message, json: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    let mut writer = Writer { bytes: Vec::with_capacity(json.len() / 2) };
+    let mut text = serde_json::Deserializer::from_slice(json);
+    encode::message(of, &mut text, &mut writer).map_err(|error| EncodeError(error.to_string()))?;
+    Ok(writer.bytes)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::form::Form;
 use crate::status::Status;
 use crate::token::TokenClaims;
 use crate::user::User;
@@ -79,16 +80,6 @@ pub struct Resource {
     pub subpath: String,
 }
 
-/// Which metadata view of the objects the client wants, from the Accept header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shape {
-    #[default]
-    Object,
-    Table,
-    /// PartialObjectMetadata(List).
-    Metadata,
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
     Ignore,
@@ -120,10 +111,12 @@ pub struct Options {
     pub field_manager: String,
     pub force: bool,
     pub field_validation: FieldValidation,
-    pub shape: Shape,
+    /// What the Accept header asks for, `pretty` included.
+    pub form: Form,
     /// `includeObject` of a Table: None, Metadata (default) or Object.
     pub include_object: String,
-    pub pretty: bool,
+    /// Whether the query asks for JSON in lines; None: it does not say.
+    pub pretty: Option<bool>,
     /// Every parameter as sent, for subresources that have their own (log, exec, …).
     pub all: Vec<(String, String)>,
 }
@@ -262,10 +255,12 @@ fn patch_type(content_type: &str) -> Result<PatchType, Status> {
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchType::Strategic),
         "application/apply-patch+yaml" | "application/apply-patch+json" => Ok(PatchType::Apply),
-        other => Err(Status::unsupported_media_type(format!(
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-             application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (got \"{other}\")"
-        ))),
+        _ => Err(Status::unknown_format(&[
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml",
+        ])),
     }
 }
 
@@ -306,7 +301,8 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), Status> {
         "fieldManager" => options.field_manager = value.into(),
         "force" => options.force = truth(),
         "includeObject" => options.include_object = value.into(),
-        "pretty" => options.pretty = truth(),
+        "pretty" if value.is_empty() => {}
+        "pretty" => options.pretty = Some(matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")),
         "dryRun" if value.is_empty() => {}
         "dryRun" if value == "All" => options.dry_run = true,
         "dryRun" => {

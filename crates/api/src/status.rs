@@ -119,6 +119,19 @@ impl Status {
         Status::new(415, "UnsupportedMediaType", message)
     }
 
+    /// 415 for a body of a media type that is not read.
+    pub fn unknown_format(accepted: &[&str]) -> Status {
+        let known = accepted.join(", ");
+        Status::unsupported_media_type(format!(
+            "the body of the request was in an unknown format - accepted media types include: {known}"
+        ))
+    }
+
+    /// 406 for an answer that is wanted in media types that are not written.
+    pub fn unknown_form(offered: &[&str]) -> Status {
+        Status::not_acceptable(format!("only the following media types are accepted: {}", offered.join(", ")))
+    }
+
     pub fn too_large(message: impl Into<String>) -> Status {
         Status::new(413, "RequestEntityTooLarge", message)
     }

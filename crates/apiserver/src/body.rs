@@ -9,7 +9,7 @@ use stead_api::document::{Document, parse_json, parse_yaml};
 use stead_api::protobuf::{self, Envelope};
 use stead_api::request::PatchType;
 use stead_api::schema::{self, KindSchema};
-use stead_api::{Resource, Status, Verb};
+use stead_api::{Format, Resource, Status, Verb};
 use stead_kinds::{Kind, Registry};
 
 /// The largest body accepted, as in Kubernetes.
@@ -47,7 +47,7 @@ pub fn decode_body(
     let expected = Expected::of(registry, kind, verb, &resource.subresource);
     let document = match media_type(content_type) {
         protobuf::MEDIA_TYPE => expected.open(bytes)?,
-        media => parse(bytes, media, kind)?,
+        media => parse(bytes, media, &expected, kind)?,
     };
     match verb {
         Verb::Create | Verb::Update | Verb::Patch(PatchType::Apply) => {}
@@ -68,7 +68,7 @@ fn media_type(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default().trim()
 }
 
-fn parse(bytes: &[u8], media: &str, kind: &Kind) -> Result<Document, Status> {
+fn parse(bytes: &[u8], media: &str, expected: &Expected, kind: &Kind) -> Result<Document, Status> {
     let parsed = match media {
         "" | "application/json" => parse_json(bytes),
         "application/yaml" | "application/apply-patch+yaml" => {
@@ -77,20 +77,13 @@ fn parse(bytes: &[u8], media: &str, kind: &Kind) -> Result<Document, Status> {
             parse_yaml(text)
         }
         media if media.starts_with("application/") && media.ends_with("patch+json") => parse_json(bytes),
-        other => return Err(unknown_format(other)),
+        _ => return Err(expected.unknown_format()),
     };
     parsed.map_err(|error| {
         let name = kind.kind;
         let why = format!("couldn't get version/kind; json parse error: {error}");
         Status::bad_request(format!("the object provided is unrecognized (must be of type {name}): {why}"))
     })
-}
-
-fn unknown_format(media: &str) -> Status {
-    Status::unsupported_media_type(format!(
-        "the body of the request was in an unknown format - accepted media types include: application/json, \
-         application/yaml, application/vnd.kubernetes.protobuf (got \"{media}\")"
-    ))
 }
 
 fn delete_options(document: Document) -> Result<Decoded, Status> {
@@ -129,13 +122,22 @@ impl Expected {
         }
     }
 
-    /// Decodes a protobuf body; kinds that a CustomResourceDefinition made have no message.
-    fn open(&self, bytes: &[u8]) -> Result<Document, Status> {
-        let message = match &self.schema {
+    /// Kinds that a CustomResourceDefinition made have no message.
+    fn message(&self) -> Option<&'static protobuf::Message> {
+        match &self.schema {
             Some(KindSchema::Builtin(definition)) => protobuf::message(definition.name),
             _ => None,
-        };
-        let message = message.ok_or_else(|| unknown_format(protobuf::MEDIA_TYPE))?;
+        }
+    }
+
+    fn unknown_format(&self) -> Status {
+        let known = Format::ALL.iter().filter(|one| **one != Format::Protobuf || self.message().is_some());
+        Status::unknown_format(&known.map(|one| one.media_type()).collect::<Vec<_>>())
+    }
+
+    /// Decodes a protobuf body.
+    fn open(&self, bytes: &[u8]) -> Result<Document, Status> {
+        let message = self.message().ok_or_else(|| self.unknown_format())?;
         let unrecognized = |error: protobuf::DecodeError| {
             let name = &self.kind;
             Status::bad_request(format!("the object provided is unrecognized (must be of type {name}): {error}"))

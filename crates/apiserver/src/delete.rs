@@ -11,8 +11,7 @@ use stead_api::{Errors, FieldPath, Object, Request, Status};
 use stead_kinds::Kind;
 
 use crate::draft::time_text;
-use crate::encode::{self, ListMeta};
-use crate::reply::Body;
+use crate::encode::ListMeta;
 use crate::select::Selection;
 use crate::{Context, Reply, custom, read};
 
@@ -126,10 +125,10 @@ pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<R
     let deleted = delete(ctx, kind, object, &options)?;
     let warns = kind.storage == "jobs.batch" && options.propagation.is_none();
     let warnings = if warns { vec![JOB_WARNING.to_owned()] } else { Vec::new() };
-    Ok(answer(ctx, request, kind, &deleted).with_warnings(warnings))
+    Ok(answer(kind, &deleted).with_warnings(warnings))
 }
 
-fn answer(ctx: &Context, request: &Request, kind: &Kind, deleted: &Deleted) -> Reply {
+fn answer(kind: &Kind, deleted: &Deleted) -> Reply {
     match deleted {
         Deleted::Gone(object) if !RETURNED.contains(&kind.storage) => {
             let details = json!({"name": &*object.key.name, "group": kind.group, "kind": kind.plural,
@@ -141,7 +140,7 @@ fn answer(ctx: &Context, request: &Request, kind: &Kind, deleted: &Deleted) -> R
             }
             Reply::json(200, status.to_string())
         }
-        deleted => Reply::json(200, encode::shaped(kind, deleted.object(), request, ctx.now)),
+        deleted => Reply::object(200, kind, Arc::clone(deleted.object())),
     }
 }
 
@@ -152,14 +151,12 @@ pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> R
     let options = DeleteOptions::of(request)?;
     let selection = Selection::of(kind, request)?;
     let objects: Vec<Arc<Object>> = selection.list(kind, ctx.store.snapshot()).cloned().collect();
-    let mut items = Vec::with_capacity(objects.len());
+    let mut last = Vec::with_capacity(objects.len());
     for object in objects {
-        let deleted = delete(ctx, kind, object, &options)?;
-        items.push(encode::object_bytes(kind, deleted.object()));
+        last.push(Arc::clone(delete(ctx, kind, object, &options)?.object()));
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
-    let pieces = encode::list_pieces(kind.list_kind, &kind.api_version(), &meta, items.into_iter());
-    Ok(Reply::Body(Body { code: 200, content_type: "application/json", pieces, warnings: Vec::new(), etag: None }))
+    Ok(Reply::list(kind, last, meta))
 }
 
 /// Asks one object to go.

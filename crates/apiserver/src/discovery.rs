@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use stead_api::{Request, Status};
 use stead_kinds::{Kind, Registry, Subresource, Verbs};
 
+use crate::accept::{aggregated_version, choose};
 use crate::reply::Body;
 use crate::{Head, Reply};
 
 const VERBS_ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const VERBS_READ: &[&str] = &["get", "list"];
+/// The types of aggregated discovery; other encodings name theirs instead of JSON's.
 const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const AGGREGATED_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
@@ -67,27 +69,29 @@ pub(crate) fn serve(head: &Head, request: &Request, path: &str) -> Result<Reply,
         ["api", version] => resources(registry, "", version),
         ["apis", name, version] => resources(registry, name, version),
         ["openapi", rest @ ..] => crate::openapi::serve(head, request, rest),
-        ["version"] => Ok(document("application/json", version())),
-        [] => Ok(document("application/json", json!({"paths": paths(registry)}))),
+        ["version"] => Ok(in_lines(version())),
+        [] => Ok(in_lines(json!({"paths": paths(registry)}))),
         _ => Err(Status::no_such_path()),
     }
 }
 
 fn aggregated_type(accept: &str) -> Option<&'static str> {
-    accept.split(',').find_map(|one| {
-        let has = |part: &str| one.split(';').any(|given| given.trim() == part);
-        match has("as=APIGroupDiscoveryList") && has("g=apidiscovery.k8s.io") {
-            true if has("v=v2") => Some(AGGREGATED_V2),
-            true if has("v=v2beta1") => Some(AGGREGATED_V2BETA1),
-            _ => None,
-        }
-    })
+    let choice = choose(accept, |_, convert| convert.is_none_or(|one| aggregated_version(one).is_some()))?;
+    match aggregated_version(choice.convert?)? {
+        "v2" => Some(AGGREGATED_V2),
+        _ => Some(AGGREGATED_V2BETA1),
+    }
 }
 
 fn document(content_type: &'static str, value: Value) -> Reply {
     let bytes: Bytes = value.to_string().into();
     let etag = Some(format!("\"{:016X}\"", fnv64(&bytes)));
-    Reply::Body(Body { code: 200, content_type, pieces: vec![bytes], warnings: Vec::new(), etag })
+    Reply::Body(Body { content_type: content_type.into(), etag, ..Body::json(200, bytes) })
+}
+
+/// The documents that are always JSON for people.
+fn in_lines(value: Value) -> Reply {
+    Reply::json(200, format!("{value:#}"))
 }
 
 /// FNV-1a.

@@ -1,15 +1,20 @@
 //! The forms of an object on the wire: a served version, PartialObjectMetadata, and lists spliced from encoded objects.
 //!
-//! Contract: the stored version's bytes are shared, never encoded again; other forms are derived from those bytes alone.
+//! Contract: the stored version's bytes are shared, never encoded again; other forms are derived from those bytes alone. The
+//! protobuf forms are in `encode/protobuf.rs`.
+
+pub(crate) mod protobuf;
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use stead_api::request::Shape;
-use stead_api::{Object, Request, Revision};
+use stead_api::form::{Form, Format, Shape};
+use stead_api::{Object, Options, Revision, Status};
 use stead_kinds::Kind;
 
+use crate::reply::Listed;
 use crate::table;
 
 /// Objects up to this size are copied into the list's buffer; larger ones are shared pieces of their own.
@@ -47,25 +52,52 @@ struct OnlyMetadata<'a> {
 }
 
 /// PartialObjectMetadata of an object.
-pub(crate) fn metadata_bytes(object: &Object) -> Bytes {
+pub(crate) fn metadata_bytes(object: &Object, form: Form) -> Bytes {
     let metadata = match serde_json::from_slice::<OnlyMetadata>(&object.json) {
         Ok(only) => only.metadata.get(),
         Err(_) => "{}",
     };
-    format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata}}}").into()
+    let version = form.meta_version();
+    format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":{metadata}}}").into()
 }
 
-/// One object in the form the request asks for.
-pub(crate) fn shaped(kind: &Kind, object: &Object, request: &Request, now: jiff::Timestamp) -> Bytes {
-    match request.options.shape {
-        Shape::Object => object_bytes(kind, object),
-        Shape::Metadata => metadata_bytes(object),
-        Shape::Table => table::of_one(kind, object, &request.options, now, true),
+/// One object in the shape and encoding asked for; YAML is made of the JSON later.
+pub(crate) fn one(kind: &Kind, object: &Object, options: &Options, now: Timestamp) -> Result<Vec<Bytes>, Status> {
+    if options.form.format == Format::Protobuf {
+        return protobuf::one(kind, object, options.form);
     }
+    Ok(vec![match options.form.shape {
+        Shape::Object => object_bytes(kind, object),
+        Shape::Metadata => metadata_bytes(object, options.form),
+        Shape::Table => table::of_one(kind, object, options, now, true),
+    }])
+}
+
+/// A list in the shape and encoding asked for; YAML is made of the JSON later.
+pub(crate) fn list(listed: &Listed, options: &Options, now: Timestamp) -> Result<Vec<Bytes>, Status> {
+    let Listed { kind, objects, meta } = listed;
+    if options.form.format == Format::Protobuf {
+        return protobuf::list(listed, options.form);
+    }
+    Ok(match options.form.shape {
+        Shape::Object => plain_list(listed),
+        Shape::Metadata => {
+            let items = objects.iter().map(|object| metadata_bytes(object, options.form));
+            list_pieces("PartialObjectMetadataList", options.form.meta_version(), meta, items)
+        }
+        Shape::Table => table::of_list(kind, objects, meta, options, now),
+    })
+}
+
+/// A list of whole objects in JSON.
+pub(crate) fn plain_list(listed: &Listed) -> Vec<Bytes> {
+    let Listed { kind, objects, meta } = listed;
+    let items = objects.iter().map(|object| object_bytes(kind, object));
+    list_pieces(kind.list_kind, &kind.api_version(), meta, items)
 }
 
 /// The metadata of a list.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct ListMeta {
     pub revision: Revision,
     pub continue_token: String,
@@ -86,12 +118,7 @@ impl ListMeta {
 }
 
 /// A list around encoded items.
-pub(crate) fn list_pieces(
-    kind: &str,
-    api_version: &str,
-    meta: &ListMeta,
-    items: impl Iterator<Item = Bytes>,
-) -> Vec<Bytes> {
+fn list_pieces(kind: &str, api_version: &str, meta: &ListMeta, items: impl Iterator<Item = Bytes>) -> Vec<Bytes> {
     let mut pieces = Pieces::default();
     let head = format!(
         "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",

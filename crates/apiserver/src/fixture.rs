@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use stead_api::request::{self, Shape};
+use stead_api::form::Shape;
+use stead_api::request;
 use stead_api::{Request, User};
 use stead_kinds::Registry;
 use stead_store::Store;
 
-use crate::{Cluster, Context, Head, Ids, Reply, WatchPlan, decode_body, is_read, serve_read, serve_write, watch_next};
+use crate::{
+    Cluster, Context, Head, Ids, Reply, WatchPlan, decode_body, is_read, present, serve_read, serve_write, watch_next,
+};
 
 pub(crate) struct Server {
     pub store: Store,
@@ -84,7 +87,7 @@ impl Server {
         };
         let target = request::target(path);
         let mut options = request::options(query)?;
-        options.shape = match form {
+        options.form.shape = match form {
             "table" => Shape::Table,
             "metadata" => Shape::Metadata,
             _ => Shape::Object,
@@ -115,10 +118,11 @@ impl Server {
     }
 
     pub(crate) fn perform(&mut self, request: &Request) -> Reply {
-        match is_read(request) {
+        let reply = match is_read(request) {
             true => serve_read(&self.head(), self.now, request),
             false => serve_write(&mut self.ctx(), request),
-        }
+        };
+        present(reply, &request.options, self.now)
     }
 
     /// Status code and body.
@@ -179,7 +183,7 @@ impl Server {
                     values.extend(frames.iter().map(|frame| serde_json::from_slice(frame).expect("a JSON frame")));
                 }
                 Err(status) => {
-                    let frame = crate::watch_error(&status);
+                    let frame = crate::watch_error(plan, &status);
                     values.push(serde_json::from_slice(&frame).expect("a JSON frame"));
                     return values;
                 }

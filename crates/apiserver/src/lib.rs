@@ -2,8 +2,9 @@
 //!
 //! `serve_read` answers gets, lists, watches, discovery and reviews from a published head and never enters the control plane's
 //! thread; `serve_write` changes the store inside it; `is_read` tells which of them a request belongs to. `decode_body` turns a
-//! body into a value before either. None does I/O: what needs a key or a connection is a `Reply` that the shell performs.
+//! body into a value before either, `negotiate` sets the form of the answer, and `present` makes it. None does I/O: what needs a key or a connection is a `Reply` that the shell performs.
 
+mod accept;
 pub mod access;
 pub mod admission;
 pub mod body;
@@ -22,6 +23,7 @@ mod jsonpath;
 mod managed;
 mod openapi;
 mod page;
+mod present;
 pub mod read;
 pub mod reply;
 pub mod review;
@@ -40,12 +42,14 @@ mod tests;
 use jiff::Timestamp;
 use stead_api::{Request, Target, Verb};
 
+pub use accept::{error_form, negotiate};
 pub use access::{Attributes, authenticate_token, authorize, authorize_request};
 pub use body::{Decoded, decode_body};
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use context::{Cluster, Context, Head, Ids};
 pub use custom::registry_of;
 pub use impersonate::{Impersonation, impersonate};
+pub use present::{present, present_failure};
 pub use reply::{Body, Reply, SignPlan, StreamPlan, WatchPlan};
 pub use watch::{watch_bookmark, watch_error, watch_next};
 

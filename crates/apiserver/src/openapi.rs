@@ -49,7 +49,7 @@ fn accepts_json(accept: &str) -> bool {
 fn document(value: Value, hash: String) -> Reply {
     let bytes: Bytes = value.to_string().into();
     let etag = Some(format!("\"{hash}\""));
-    Reply::Body(Body { code: 200, content_type: "application/json", pieces: vec![bytes], warnings: Vec::new(), etag })
+    Reply::Body(Body { etag, ..Body::json(200, bytes) })
 }
 
 fn group_version(registry: &Registry, group: &str, version: &str) -> Result<Reply, Status> {

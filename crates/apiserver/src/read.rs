@@ -4,14 +4,12 @@
 
 use jiff::Timestamp;
 use std::sync::Arc;
-use stead_api::request::Shape;
 use stead_api::{Object, Request, Resource, Status, Target, Verb};
 use stead_kinds::{Kind, Registry, Subresource, Verbs};
 
-use crate::encode::{self, ListMeta};
-use crate::reply::Body;
+use crate::encode::ListMeta;
 use crate::select::Selection;
-use crate::{Head, Reply, access, components, connect, discovery, page, review, scale, table, watch};
+use crate::{Head, Reply, access, components, connect, discovery, page, review, scale, watch};
 
 pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Reply, Status> {
     let resource = match &request.target {
@@ -29,12 +27,12 @@ pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Re
     }
     match (request.verb, resource.subresource.as_str()) {
         (Verb::Connect, _) | (Verb::Get, "log" | "proxy") => connect::serve(head, request, &kind),
-        (Verb::Get, "" | "status") => get(head, now, request, &kind),
+        (Verb::Get, "" | "status") => get(head, request, &kind),
         (Verb::Get, "scale") => {
             let object = find(head, &kind, request)?;
             Ok(Reply::json(200, scale::of(&kind, &object).to_string()))
         }
-        (Verb::List, _) => list(head, now, request, &kind),
+        (Verb::List, _) => list(head, request, &kind),
         (Verb::Watch, _) => Ok(Reply::Watch(Box::new(watch::start(head, request, &kind)?))),
         _ => Err(Status::method_not_allowed()),
     }
@@ -70,15 +68,15 @@ pub(crate) fn find(head: &Head, kind: &Kind, request: &Request) -> Result<Arc<Ob
     found.cloned().ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))
 }
 
-fn get(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+fn get(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     if let Some(revision) = page::parse_revision(&request.options.resource_version)? {
         page::not_in_the_future(revision, head)?;
     }
     let object = find(head, kind, request)?;
-    Ok(Reply::json(200, encode::shaped(kind, &object, request, now)).with_warnings(components::warnings(kind)))
+    Ok(Reply::object(200, kind, object).with_warnings(components::warnings(kind)))
 }
 
-fn list(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+fn list(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     let selection = Selection::of(kind, request)?;
     let mut page = page::page(head, kind, &selection, &request.options)?;
     if kind.storage == components::STORAGE {
@@ -89,25 +87,7 @@ fn list(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<R
         remaining: page.next.as_ref().and_then(|next| next.remaining),
         continue_token: page.next.map(|next| next.encode()).unwrap_or_default(),
     };
-    let objects = page.objects.iter();
-    let pieces = match request.options.shape {
-        Shape::Object => {
-            let items = objects.map(|object| encode::object_bytes(kind, object));
-            encode::list_pieces(kind.list_kind, &kind.api_version(), &meta, items)
-        }
-        Shape::Metadata => {
-            let items = objects.map(|object| encode::metadata_bytes(object));
-            encode::list_pieces("PartialObjectMetadataList", "meta.k8s.io/v1", &meta, items)
-        }
-        Shape::Table => table::of_list(kind, &page.objects, &meta, &request.options, now),
-    };
-    Ok(Reply::Body(Body {
-        code: 200,
-        content_type: "application/json",
-        pieces,
-        warnings: components::warnings(kind),
-        etag: None,
-    }))
+    Ok(Reply::list(kind, page.objects, meta).with_warnings(components::warnings(kind)))
 }
 
 /// Whether a subresource of the kind shows its replicas.

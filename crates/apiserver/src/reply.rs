@@ -1,18 +1,36 @@
 //! `Reply`: an answer as data, without HTTP.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
+use stead_api::form::Format;
+use stead_api::protobuf;
 use stead_api::token::TokenClaims;
-use stead_api::{Key, Request, Resource, Revision, Status};
+use stead_api::{Key, Object, Request, Resource, Revision, Status};
 use stead_kinds::Kind;
 use stead_store::Snapshot;
 
+use crate::encode::{self, ListMeta};
 use crate::select::Selection;
 
 #[derive(Debug)]
 pub enum Reply {
     /// A whole body.
     Body(Body),
+    /// An object, which `present` puts in the form asked for.
+    Object {
+        code: u16,
+        kind: Box<Kind>,
+        object: Arc<Object>,
+        warnings: Vec<String>,
+    },
+    /// The same for many.
+    List {
+        listed: Box<Listed>,
+        warnings: Vec<String>,
+    },
     Failure {
         status: Box<Status>,
         warnings: Vec<String>,
@@ -28,12 +46,36 @@ pub enum Reply {
 #[derive(Debug)]
 pub struct Body {
     pub code: u16,
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// Pieces to be sent one after the other; shared bytes are not copied.
     pub pieces: Vec<Bytes>,
     pub warnings: Vec<String>,
     /// ETag, for OpenAPI and discovery documents.
     pub etag: Option<String>,
+}
+
+impl Body {
+    pub fn json(code: u16, bytes: impl Into<Bytes>) -> Body {
+        Body::of("application/json", code, bytes)
+    }
+
+    fn of(content_type: &'static str, code: u16, bytes: impl Into<Bytes>) -> Body {
+        let pieces = vec![bytes.into()];
+        Body { code, content_type: content_type.into(), pieces, warnings: Vec::new(), etag: None }
+    }
+}
+
+/// The objects of a list.
+pub struct Listed {
+    pub(crate) kind: Kind,
+    pub(crate) objects: Vec<Arc<Object>>,
+    pub(crate) meta: ListMeta,
+}
+
+impl std::fmt::Debug for Listed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} at {}", self.objects.len(), self.kind.storage, self.meta.revision)
+    }
 }
 
 /// A checked and authorised stream request; the pod exists and is bound to `node`.
@@ -89,7 +131,10 @@ pub(crate) struct Initial {
 impl WatchPlan {
     /// The media type of the frames.
     pub fn content_type(&self) -> &'static str {
-        "application/json"
+        match self.request.options.form.format {
+            Format::Protobuf => protobuf::WATCH_MEDIA_TYPE,
+            Format::Json | Format::Yaml => "application/json",
+        }
     }
 }
 
@@ -101,23 +146,19 @@ impl std::fmt::Debug for WatchPlan {
 
 impl Reply {
     pub fn json(code: u16, body: impl Into<Bytes>) -> Reply {
-        Reply::Body(Body {
-            code,
-            content_type: "application/json",
-            pieces: vec![body.into()],
-            warnings: Vec::new(),
-            etag: None,
-        })
+        Reply::Body(Body::json(code, body))
     }
 
     pub fn text(code: u16, body: impl Into<Bytes>) -> Reply {
-        Reply::Body(Body {
-            code,
-            content_type: "text/plain",
-            pieces: vec![body.into()],
-            warnings: Vec::new(),
-            etag: None,
-        })
+        Reply::Body(Body::of("text/plain", code, body))
+    }
+
+    pub(crate) fn object(code: u16, kind: &Kind, object: Arc<Object>) -> Reply {
+        Reply::Object { code, kind: Box::new(*kind), object, warnings: Vec::new() }
+    }
+
+    pub(crate) fn list(kind: &Kind, objects: Vec<Arc<Object>>, meta: ListMeta) -> Reply {
+        Reply::List { listed: Box::new(Listed { kind: *kind, objects, meta }), warnings: Vec::new() }
     }
 
     pub fn failure(status: Status) -> Reply {
@@ -126,16 +167,21 @@ impl Reply {
 
     pub fn with_warnings(mut self, add: Vec<String>) -> Reply {
         match &mut self {
-            Reply::Body(Body { warnings, .. }) | Reply::Failure { warnings, .. } => warnings.extend(add),
+            Reply::Body(Body { warnings, .. })
+            | Reply::Object { warnings, .. }
+            | Reply::List { warnings, .. }
+            | Reply::Failure { warnings, .. } => warnings.extend(add),
             Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => {}
         }
         self
     }
 
-    /// The status code and the whole body: what tests and our own parts read.
+    /// The status code and the whole body, objects as JSON: what our own parts read.
     pub fn flat(&self) -> (u16, Vec<u8>) {
         match self {
             Reply::Body(body) => (body.code, body.pieces.concat()),
+            Reply::Object { code, kind, object, .. } => (*code, encode::object_bytes(kind, object).to_vec()),
+            Reply::List { listed, .. } => (200, encode::plain_list(listed).concat()),
             Reply::Failure { status, .. } => (status.code, status.to_json().to_string().into_bytes()),
             Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => (200, Vec::new()),
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use stead_api::{Object, Options};
+use stead_api::{Form, Object, Options};
 use stead_kinds::{Cell, Column, Kind, human};
 
 use crate::encode::{ListMeta, Pieces, metadata_bytes, object_bytes};
@@ -15,14 +15,15 @@ fn column_definition(column: &Column) -> Value {
         "priority": if column.wide { 1 } else { 0 }})
 }
 
-fn head(kind: &Kind, metadata: Value, with_columns: bool) -> String {
+fn head(kind: &Kind, metadata: Value, form: Form, with_columns: bool) -> String {
     let columns: Value = match with_columns {
         true => kind.columns.iter().map(column_definition).collect(),
         // A null list: clients keep the columns of the first event.
         false => Value::Null,
     };
+    let version = form.meta_version();
     format!(
-        "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":["
+        "{{\"kind\":\"Table\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":["
     )
 }
 
@@ -35,7 +36,7 @@ pub(crate) fn of_list(
     now: Timestamp,
 ) -> Vec<Bytes> {
     let mut pieces = Pieces::default();
-    pieces.copy(head(kind, meta.to_json(), true).as_bytes());
+    pieces.copy(head(kind, meta.to_json(), options.form, true).as_bytes());
     for (index, object) in objects.iter().enumerate() {
         if index > 0 {
             pieces.copy(b",");
@@ -50,16 +51,15 @@ pub(crate) fn of_list(
 pub(crate) fn of_one(kind: &Kind, object: &Object, options: &Options, now: Timestamp, with_columns: bool) -> Bytes {
     let mut pieces = Pieces::default();
     let metadata = json!({"resourceVersion": object.revision().to_string()});
-    pieces.copy(head(kind, metadata, with_columns).as_bytes());
+    pieces.copy(head(kind, metadata, options.form, with_columns).as_bytes());
     push_row(&mut pieces, kind, object, options, now);
     pieces.copy(b"]}");
     pieces.finish().concat().into()
 }
 
 /// The object of a bookmark event in a watch of tables.
-pub(crate) fn bookmark(kind: &Kind, metadata: Value) -> Value {
-    let _ = kind;
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null, "rows": []})
+pub(crate) fn bookmark(form: Form, metadata: Value) -> Value {
+    json!({"kind": "Table", "apiVersion": form.meta_version(), "metadata": metadata, "columnDefinitions": null, "rows": []})
 }
 
 fn push_row(pieces: &mut Pieces, kind: &Kind, object: &Object, options: &Options, now: Timestamp) {
@@ -74,7 +74,7 @@ fn push_row(pieces: &mut Pieces, kind: &Kind, object: &Object, options: &Options
         }
         _ => {
             pieces.copy(b",\"object\":");
-            pieces.push(metadata_bytes(object));
+            pieces.push(metadata_bytes(object, options.form));
         }
     }
     pieces.copy(b"}");

@@ -2,6 +2,7 @@
 
 mod admitted;
 mod custom;
+mod forms;
 mod kinds;
 mod reads;
 mod rights;

@@ -2,13 +2,14 @@
 //!
 //! Guarantees: Ordered, Unique, Reliable, Resumable and Bookmarked as the store names them, relative to the selectors: an object
 //! that comes to match is ADDED, one that stops matching is DELETED. Frames that no selector or form changes are the
-//! history's own shared bytes. One call makes a bounded number of frames.
+//! history's own shared bytes; protobuf frames are put around the object's shared message. One call makes a bounded number of
+//! frames. A watch's frames are never `pretty`.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stead_api::request::Shape;
-use stead_api::{Key, Object, Request, Revision, Status};
+use stead_api::form::{Form, Format, Shape};
+use stead_api::{Key, Object, Request, Revision, Status, protobuf};
 use stead_kinds::Kind;
 use stead_store::Event;
 use stead_store::history::{Change, frame};
@@ -22,6 +23,9 @@ use crate::{Head, WatchPlan, encode, table};
 pub const EVENTS_PER_CALL_MAX: usize = 1024;
 /// How many initial events one call makes.
 pub const INITIAL_PER_CALL_MAX: usize = 256;
+
+/// The form of the history's own frames.
+const PLAIN: Form = Form { format: Format::Json, shape: Shape::Object, is_beta: false, pretty: false };
 
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -110,7 +114,7 @@ fn initial_frames(plan: &mut WatchPlan, now: Timestamp) -> Vec<Bytes> {
     if objects.len() == INITIAL_PER_CALL_MAX {
         plan.initial = Some(Initial { after: last, ..initial });
     } else if initial.marks_end {
-        frames.push(bookmark_frame(&plan.kind, plan.request.options.shape, plan.revision, true));
+        frames.push(bookmark_frame(&plan.kind, plan.request.options.form, plan.revision, true));
     }
     frames
 }
@@ -130,7 +134,7 @@ fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<By
         (true, true) => Change::Modified,
         (true, false) => Change::Deleted,
     };
-    let is_plain = plan.request.options.shape == Shape::Object && plan.kind.convert.is_none();
+    let is_plain = plan.request.options.form == PLAIN && plan.kind.convert.is_none();
     if change == event.change() && is_plain {
         return Some(event.frame());
     }
@@ -138,7 +142,7 @@ fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<By
         // It left the selection: watchers are told the last state they could see, at the event's revision.
         (Some(old), Change::Deleted, false) => {
             let last = at_revision(old, event.revision(), &plan.kind);
-            Some(last.map_or_else(|| event.frame(), |last| object_frame(plan, change, &last, now)))
+            Some(object_frame(plan, change, last.as_ref().unwrap_or(&event.object), now))
         }
         _ => Some(object_frame(plan, change, &event.object, now)),
     }
@@ -151,9 +155,16 @@ fn at_revision(object: &Object, revision: Revision, kind: &Kind) -> Option<Objec
 }
 
 fn object_frame(plan: &mut WatchPlan, change: Change, object: &Object, now: Timestamp) -> Bytes {
-    match plan.request.options.shape {
+    let form = plan.request.options.form;
+    if form.format == Format::Protobuf {
+        return match encode::protobuf::shaped(&plan.kind, object, form) {
+            Ok((api_version, kind, message)) => protobuf::watch_frame(change.name(), &api_version, kind, &message),
+            Err(status) => status_frame(&status, form),
+        };
+    }
+    match form.shape {
         Shape::Object => frame(change, &encode::object_bytes(&plan.kind, object)),
-        Shape::Metadata => frame(change, &encode::metadata_bytes(object)),
+        Shape::Metadata => frame(change, &encode::metadata_bytes(object, form)),
         Shape::Table => {
             let with_columns = !std::mem::replace(&mut plan.columns_sent, true);
             frame(change, &table::of_one(&plan.kind, object, &plan.request.options, now, with_columns))
@@ -167,25 +178,40 @@ pub fn watch_bookmark(plan: &WatchPlan, head: &Head) -> Bytes {
     let is_current =
         head.store.history.since(plan.kind.storage, plan.revision).is_ok_and(|mut rest| rest.next().is_none());
     let revision = if is_current { plan.revision.max(head.store.snapshot.revision()) } else { plan.revision };
-    bookmark_frame(&plan.kind, plan.request.options.shape, revision, false)
+    bookmark_frame(&plan.kind, plan.request.options.form, revision, false)
 }
 
-fn bookmark_frame(kind: &Kind, shape: Shape, revision: Revision, ends_initial: bool) -> Bytes {
+fn bookmark_frame(kind: &Kind, form: Form, revision: Revision, ends_initial: bool) -> Bytes {
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     if ends_initial {
         metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
     }
-    let object: Value = match shape {
+    let object: Value = match form.shape {
         Shape::Object => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
         Shape::Metadata => {
-            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            json!({"kind": "PartialObjectMetadata", "apiVersion": form.meta_version(), "metadata": metadata})
         }
-        Shape::Table => table::bookmark(kind, metadata),
+        Shape::Table => table::bookmark(form, metadata),
     };
-    format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").into()
+    value_frame("BOOKMARK", &object, form)
 }
 
 /// The last frame of a watch that cannot go on.
-pub fn watch_error(status: &Status) -> Bytes {
-    format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", status.to_json()).into()
+pub fn watch_error(plan: &WatchPlan, status: &Status) -> Bytes {
+    status_frame(status, plan.request.options.form)
+}
+
+fn status_frame(status: &Status, form: Form) -> Bytes {
+    value_frame("ERROR", &status.to_json(), form)
+}
+
+/// A frame of an object that is in no store.
+fn value_frame(event: &str, object: &Value, form: Form) -> Bytes {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    if form.format == Format::Protobuf {
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let message = protobuf::message_of(api_version, kind).and_then(|of| protobuf::encode(of, object).ok());
+        return protobuf::watch_frame(event, api_version, kind, &message.unwrap_or_default());
+    }
+    format!("{{\"type\":\"{event}\",\"object\":{object}}}\n").into()
 }

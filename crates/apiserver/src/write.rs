@@ -50,11 +50,10 @@ fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> R
         _ => return Err(Status::method_not_allowed()),
     };
     let code = if written.created { 201 } else { 200 };
-    let body = match Part::of(&resource.subresource)? {
-        Part::Scale => scale::of_value(&kind, &written.object.value()).to_string().into(),
-        _ => encode::shaped(&kind, &written.object, request, ctx.now),
-    };
-    Ok(Reply::json(code, body))
+    Ok(match Part::of(&resource.subresource)? {
+        Part::Scale => Reply::json(code, scale::of_value(&kind, &written.object.value()).to_string()),
+        _ => Reply::object(code, &kind, written.object),
+    })
 }
 
 /// The body as an object that names itself as the path does.

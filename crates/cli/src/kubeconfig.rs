@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use stead_api::document::parse_yaml;
+use stead_api::document::{parse_yaml, print_yaml};
 
 /// The context's name; a second cluster merged into the same file gets its data directory's name behind it.
 const NAME: &str = "stead";
@@ -118,7 +118,7 @@ fn write(path: &Path, config: &Value) -> Result<()> {
     let mode = fs::metadata(&path).map_or(0o600, |m| m.permissions().mode());
     let fresh = path.with_extension(format!("stead-{}", std::process::id()));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode & 0o777).open(&fresh)?;
-    file.write_all(crate::yaml::print(config).as_bytes())?;
+    file.write_all(print_yaml(config).as_bytes())?;
     file.sync_all()?;
     fs::rename(&fresh, &path).with_context(|| format!("write {}", path.display()))
 }

@@ -10,7 +10,6 @@ pub mod kubeconfig;
 pub mod lifecycle;
 pub mod service;
 pub mod status;
-pub mod yaml;
 
 use std::process::ExitCode;
 

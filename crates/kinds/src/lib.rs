@@ -352,6 +352,12 @@ impl Kind {
     }
 }
 
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} in {}", self.kind, self.api_version())
+    }
+}
+
 /// What `Kind::check` found.
 pub struct Checked {
     /// The decoded object, for `Object::with_view`.

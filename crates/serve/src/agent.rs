@@ -205,10 +205,7 @@ impl Reach {
 /// The body of an answer, or the refusal.
 fn flat(server: &Server, reply: Reply) -> Result<Bytes, Status> {
     let reply = match reply {
-        Reply::Sign(mut plan) => {
-            let token = crate::auth::sign_claims(server, &mut plan.claims)?;
-            plan.signed(&token)
-        }
+        Reply::Sign(plan) => crate::auth::sign(server, *plan)?,
         other => other,
     };
     match reply.status() {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use jiff::Timestamp;
 use stead_api::{Request, Status, TokenClaims, User};
-use stead_apiserver::{Impersonation, SignPlan};
+use stead_apiserver::{Impersonation, Reply, SignPlan};
 
 use crate::Server;
-use crate::http::{Out, bearer};
+use crate::http::bearer;
 use crate::token::ISSUER;
 
 /// The user a request is judged as: who sent it, or whom that one may impersonate.
@@ -71,13 +71,9 @@ pub fn review(server: &Server, request: &mut Request) {
 }
 
 /// Signs a granted TokenRequest.
-pub fn sign(server: &Server, mut plan: SignPlan) -> Result<Response<Out>, Status> {
+pub fn sign(server: &Server, mut plan: SignPlan) -> Result<Reply, Status> {
     let token = sign_claims(server, &mut plan.claims)?;
-    let (code, body) = plan.signed(&token).flat();
-    let mut response = Response::new(Out::pieces(vec![body.into()]));
-    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(plan.signed(&token))
 }
 
 /// The token of these claims.

@@ -21,8 +21,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::Value;
-use stead_api::request::{self, Shape};
-use stead_api::{Request, Status, Target, User};
+use stead_api::{Form, Request, Status, User, request};
 use stead_apiserver::{Head, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
@@ -83,9 +82,14 @@ pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::
     if let Some(response) = crate::health::serve(&server, parts.uri.path(), parts.uri.query()) {
         return response;
     }
-    match answer(&server, peer, parts, body).await {
+    let of_errors = stead_apiserver::error_form(
+        header(&parts.headers, &ACCEPT),
+        header(&parts.headers, &USER_AGENT),
+        request::options(parts.uri.query().unwrap_or_default()).ok().as_ref(),
+    );
+    match answer(&server, peer, parts, body, of_errors).await {
         Ok(response) => response,
-        Err(status) => failure(&status, &[]),
+        Err(status) => failure(&status, &[], of_errors),
     }
 }
 
@@ -94,6 +98,7 @@ async fn answer(
     peer: Option<Arc<User>>,
     mut parts: Parts,
     body: Incoming,
+    of_errors: Form,
 ) -> Result<Response<Out>, Status> {
     let user = crate::auth::user(server, peer, &parts.headers)?;
     let mut request = parse(&parts, user)?;
@@ -102,8 +107,10 @@ async fn answer(
         drop(body);
         return crate::streams::upgrade(server, &request, &parts.headers, upgrade);
     }
-    let bytes = collect(body).await?;
     let head = server.plane.head();
+    stead_apiserver::negotiate(&head.registry, &mut request)?;
+    let options = request.options.clone();
+    let bytes = collect(body).await?;
     if !bytes.is_empty() {
         decode(&head, &mut request, &bytes, header(&parts.headers, &CONTENT_TYPE))?;
         crate::auth::review(server, &mut request);
@@ -114,13 +121,16 @@ async fn answer(
         drop(head);
         server.plane.call(request).await
     };
-    respond(server, &parts, reply).await
+    let reply = match reply {
+        Reply::Sign(plan) => crate::auth::sign(server, *plan)?,
+        other => other,
+    };
+    respond(server, &parts, stead_apiserver::present(reply, &options, Timestamp::now()), of_errors).await
 }
 
 fn parse(parts: &Parts, user: Arc<User>) -> Result<Request, Status> {
     let target = request::target(parts.uri.path());
-    let mut options = request::options(parts.uri.query().unwrap_or_default())?;
-    options.shape = shape(header(&parts.headers, &ACCEPT), &target)?;
+    let options = request::options(parts.uri.query().unwrap_or_default())?;
     let verb = request::verb(parts.method.as_str(), header(&parts.headers, &CONTENT_TYPE), &target, &options)?;
     Ok(Request {
         user,
@@ -147,28 +157,6 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// Which view of objects an Accept header asks for: the first alternative that we can make.
-fn shape(accept: &str, target: &Target) -> Result<Shape, Status> {
-    if accept.is_empty() || matches!(target, Target::Path(_)) {
-        return Ok(Shape::Object);
-    }
-    for alternative in accept.split(',') {
-        let mut parts = alternative.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let form = parts.find_map(|p| p.strip_prefix("as=")).unwrap_or_default();
-        match (media, form) {
-            ("application/json" | "*/*" | "application/*" | "text/*", "") => return Ok(Shape::Object),
-            ("application/json", "Table") => return Ok(Shape::Table),
-            ("application/json", "PartialObjectMetadata" | "PartialObjectMetadataList") => return Ok(Shape::Metadata),
-            ("application/yaml" | "text/plain" | "text/html", "") => return Ok(Shape::Object),
-            _ => {}
-        }
-    }
-    Err(Status::not_acceptable(
-        "only the following media types are accepted: application/json, application/json;stream=watch",
-    ))
-}
-
 async fn collect(body: Incoming) -> Result<Bytes, Status> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
@@ -186,7 +174,7 @@ async fn collect(body: Incoming) -> Result<Bytes, Status> {
 }
 
 /// Turns a reply into a response.
-pub async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply) -> Result<Response<Out>, Status> {
+async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: Form) -> Result<Response<Out>, Status> {
     match reply {
         Reply::Body(body) => {
             let unchanged = body.etag.as_deref().is_some_and(|tag| header(&parts.headers, &IF_NONE_MATCH) == tag);
@@ -194,7 +182,7 @@ pub async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply) -> Resul
             let pieces = if unchanged { Vec::new() } else { body.pieces };
             let mut response = Response::new(Out::pieces(pieces));
             *response.status_mut() = code;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(body.content_type));
+            response.headers_mut().insert(CONTENT_TYPE, media_type(&body.content_type));
             if is_named_by_hash(parts, body.etag.as_deref()) {
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(CACHE_FOREVER));
             }
@@ -205,11 +193,17 @@ pub async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply) -> Resul
             warn(response.headers_mut(), &body.warnings);
             Ok(response)
         }
-        Reply::Failure { status, warnings } => Ok(failure(&status, &warnings)),
+        Reply::Failure { status, warnings } => Ok(failure(&status, &warnings, of_errors)),
         Reply::Watch(plan) => Ok(watch(server, *plan)),
         Reply::Stream(plan) => crate::streams::read(server, *plan).await,
-        Reply::Sign(sign) => crate::auth::sign(server, *sign),
+        Reply::Object { .. } | Reply::List { .. } | Reply::Sign(_) => {
+            Err(Status::internal("an answer was not put in its form"))
+        }
     }
+}
+
+fn media_type(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }
 
 /// Whether the URL names the document by its very hash (`/openapi/v3/apis/apps/v1?hash=…`): then it never changes.
@@ -223,10 +217,11 @@ fn code(code: u16) -> StatusCode {
 }
 
 /// A failure as a response.
-pub fn failure(status: &Status, warnings: &[String]) -> Response<Out> {
-    let mut response = Response::new(Out::pieces(vec![Bytes::from(status.to_json().to_string())]));
+fn failure(status: &Status, warnings: &[String], form: Form) -> Response<Out> {
+    let (content_type, bytes) = stead_apiserver::present_failure(status, form);
+    let mut response = Response::new(Out::pieces(vec![bytes]));
     *response.status_mut() = code(status.code);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     let retry = status.details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(seconds) = retry {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -276,7 +271,7 @@ async fn drive(server: &Server, mut plan: WatchPlan, out: mpsc::Sender<Bytes>) {
                     }
                 }
                 Err(status) => {
-                    let _ = out.send(stead_apiserver::watch_error(&status)).await;
+                    let _ = out.send(stead_apiserver::watch_error(&plan, &status)).await;
                     return;
                 }
             }

@@ -82,10 +82,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Fields in the making.
-#[derive(Default)]
-pub(super) struct Writer {
+/// A message in the making.
+#[derive(Debug, Default)]
+pub struct Writer {
     pub bytes: Vec<u8>,
+}
+
+/// A field of bytes that is not ended yet: where its bytes begin.
+#[derive(Debug)]
+pub struct Open(usize);
+
+/// How many bytes a length takes.
+pub(super) fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 impl Writer {
@@ -111,23 +120,32 @@ impl Writer {
         self.bytes.extend_from_slice(&value.to_bits().to_le_bytes());
     }
 
-    pub fn slice(&mut self, number: u32, bytes: &[u8]) {
+    /// What stands before the bytes of a field.
+    pub(super) fn head(&mut self, number: u32, length: usize) {
         self.tag(number, 2);
-        self.varint(bytes.len() as u64);
+        self.varint(length as u64);
+    }
+
+    pub fn slice(&mut self, number: u32, bytes: &[u8]) {
+        self.head(number, bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// A field of bytes that `fill` writes; its length is put before it afterwards.
-    pub fn nested<E>(&mut self, number: u32, fill: impl FnOnce(&mut Writer) -> Result<(), E>) -> Result<(), E> {
+    /// Begins a field of bytes; [`Writer::close`] puts its length before it.
+    pub fn open(&mut self, number: u32) -> Open {
         self.tag(number, 2);
-        let start = self.bytes.len();
         // Most messages are shorter than 128 bytes: one byte of length.
         self.bytes.push(0);
-        fill(self)?;
-        let mut length = self.bytes.len() - start - 1;
+        Open(self.bytes.len())
+    }
+
+    /// Ends the field that was opened last.
+    pub fn close(&mut self, open: Open) {
+        let Open(start) = open;
+        let mut length = self.bytes.len() - start;
         if length < 0x80 {
-            self.bytes[start] = length as u8;
-            return Ok(());
+            self.bytes[start - 1] = length as u8;
+            return;
         }
         let mut prefix = [0u8; 10];
         let mut used = 0;
@@ -137,7 +155,13 @@ impl Writer {
             used += 1;
         }
         prefix[used] = length as u8;
-        self.bytes.splice(start..=start, prefix[..=used].iter().copied());
-        Ok(())
+        self.bytes.splice(start - 1..start, prefix[..=used].iter().copied());
+    }
+
+    /// A message within.
+    pub fn nested(&mut self, number: u32, fill: impl FnOnce(&mut Writer)) {
+        let open = self.open(number);
+        fill(self);
+        self.close(open);
     }
 }

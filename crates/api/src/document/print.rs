@@ -1,9 +1,9 @@
-//! Prints a JSON value as block YAML, for kubeconfig files.
+//! Prints a JSON value as block YAML.
 
 use serde_json::Value;
 
 /// The value as a YAML document.
-pub fn print(value: &Value) -> String {
+pub fn print_yaml(value: &Value) -> String {
     let mut out = String::new();
     block(value, 0, &mut out);
     out
@@ -71,8 +71,8 @@ mod tests {
     fn a_kubeconfig_reads_back() {
         let value = json!({"apiVersion": "v1", "preferences": {}, "clusters": [{"name": "a b", "cluster": {"server": "https://x:6443",
             "tls": true}}], "users": [], "nested": [[1, "2"], {"k": ["no", "~", "", "a: b", "#c"]}]});
-        let text = print(&value);
-        let read = stead_api::document::parse_yaml(&text).unwrap().value;
+        let text = print_yaml(&value);
+        let read = crate::document::parse_yaml(&text).unwrap().value;
         assert_eq!(read, value, "{text}");
     }
 }
