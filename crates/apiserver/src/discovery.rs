@@ -11,6 +11,7 @@ use stead_kinds::{Kind, Registry, Subresource, Verbs};
 
 use crate::accept::{aggregated_version, choose};
 use crate::reply::Body;
+use crate::version::{fnv64, version};
 use crate::{Head, Reply};
 
 const VERBS_ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -92,18 +93,6 @@ fn document(content_type: &'static str, value: Value) -> Reply {
 /// The documents that are always JSON for people.
 fn in_lines(value: Value) -> Reply {
     Reply::json(200, format!("{value:#}"))
-}
-
-/// FNV-1a.
-pub(crate) fn fnv64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// What this server says it is.
-pub fn version() -> Value {
-    json!({"major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "35", "gitVersion": "v1.36.0+stead", "gitCommit": "", "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc", "platform": "linux/amd64"})
 }
 
 fn core_versions() -> Value {

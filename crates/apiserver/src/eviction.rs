@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use stead_api::{Cause, LabelSelector, Object, Request, Status};
 use stead_kinds::Kind;
 
+use crate::condition::set_condition;
 use crate::delete::{self, DeleteOptions};
 use crate::draft::{Draft, time_text};
-use crate::subresource::{set_condition, success};
+use crate::subresource::success;
 use crate::{Context, Reply, read};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";

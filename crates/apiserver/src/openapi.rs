@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use stead_api::{Request, Status};
 use stead_kinds::{Kind, Registry, SchemaRef};
 
-use crate::discovery::fnv64;
 use crate::reply::Body;
+use crate::version::{fnv64, version};
 use crate::{Head, Reply};
 use schemas::Components;
 
@@ -126,7 +126,7 @@ fn index(registry: &Registry) -> Value {
 }
 
 fn info() -> Value {
-    json!({"title": "Kubernetes", "version": crate::discovery::version()["gitVersion"]})
+    json!({"title": "Kubernetes", "version": version()["gitVersion"]})
 }
 
 fn v3(registry: &Registry, kinds: &[&Kind]) -> Value {

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use std::sync::Arc;
 use stead_api::{Object, Request, Resource, Status, Target, Verb};
-use stead_kinds::{Kind, Registry, Subresource, Verbs};
+use stead_kinds::{Kind, Registry, Verbs};
 
 use crate::encode::ListMeta;
 use crate::select::Selection;
@@ -88,12 +88,4 @@ fn list(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
         continue_token: page.next.map(|next| next.encode()).unwrap_or_default(),
     };
     Ok(Reply::list(kind, page.objects, meta).with_warnings(components::warnings(kind)))
-}
-
-/// Whether a subresource of the kind shows its replicas.
-pub(crate) fn scale_paths(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
-    kind.subresources.iter().find_map(|one| match one {
-        Subresource::Scale { spec, status, selector } => Some((*spec, *status, *selector)),
-        _ => None,
-    })
 }

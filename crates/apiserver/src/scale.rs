@@ -2,9 +2,15 @@
 
 use serde_json::{Value, json};
 use stead_api::{LabelSelector, Object};
-use stead_kinds::Kind;
+use stead_kinds::{Kind, Subresource};
 
-use crate::read::scale_paths;
+/// Where the kind keeps its replicas: spec, status and selector, as dotted paths.
+fn paths(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
+    kind.subresources.iter().find_map(|one| match one {
+        Subresource::Scale { spec, status, selector } => Some((*spec, *status, *selector)),
+        _ => None,
+    })
+}
 
 /// The Scale of an object.
 pub(crate) fn of(kind: &Kind, object: &Object) -> Value {
@@ -12,7 +18,7 @@ pub(crate) fn of(kind: &Kind, object: &Object) -> Value {
 }
 
 pub(crate) fn of_value(kind: &Kind, value: &Value) -> Value {
-    let (spec, status, selector) = scale_paths(kind).unwrap_or_default();
+    let (spec, status, selector) = paths(kind).unwrap_or_default();
     let from = &value["metadata"];
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -47,7 +53,7 @@ pub(crate) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
 
 /// Sets the replicas of the object that a Scale describes.
 pub(crate) fn set_replicas(kind: &Kind, value: &mut Value, replicas: i64) {
-    let (spec, _, _) = scale_paths(kind).unwrap_or_default();
+    let (spec, _, _) = paths(kind).unwrap_or_default();
     let mut at = value;
     for part in spec.split('.').filter(|part| !part.is_empty()) {
         if !at.is_object() {

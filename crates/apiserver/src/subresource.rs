@@ -1,9 +1,10 @@
 //! Binding a pod to a node.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use stead_api::{Request, Status};
 use stead_kinds::Kind;
 
+use crate::condition::set_condition;
 use crate::draft::{Draft, time_text};
 use crate::{Context, Reply, read};
 
@@ -48,26 +49,6 @@ pub(crate) fn bind(ctx: &mut Context, request: &Request, kind: &Kind, name: &str
     let mut warnings = Vec::new();
     Draft::internal(*kind, pod, new).finish(ctx, request, &mut warnings)?;
     Ok(success(201))
-}
-
-/// Puts a condition in place of the one of its type; an unchanged status keeps its transition time.
-pub(crate) fn set_condition(status: &mut Value, mut condition: Value) {
-    if !status.is_object() {
-        *status = json!({});
-    }
-    if !status["conditions"].is_array() {
-        status["conditions"] = json!([]);
-    }
-    let Some(list) = status["conditions"].as_array_mut() else { return };
-    match list.iter_mut().find(|one| one["type"] == condition["type"]) {
-        Some(old) => {
-            if old["status"] == condition["status"] && !old["lastTransitionTime"].is_null() {
-                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
-            }
-            *old = condition;
-        }
-        None => list.push(condition),
-    }
 }
 
 /// A Status of success.

@@ -10,7 +10,8 @@ use stead_api::request::{FieldValidation, PatchType};
 use stead_api::{Errors, FieldPath, Key, Object, Request, Resource, Status, Verb, patch};
 use stead_kinds::{Kind, Verbs};
 
-use crate::draft::{Draft, Part, Written};
+use crate::draft::{Draft, Part};
+use crate::pipeline::Written;
 use crate::{Context, Head, Reply, access, delete, encode, eviction, managed, read, scale, subresource};
 
 /// How often a generated name is tried again when it is taken.

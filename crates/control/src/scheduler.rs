@@ -12,10 +12,11 @@ mod affinity;
 mod filter;
 mod resources;
 mod score;
+mod terms;
 mod volumes;
 
-pub(crate) use affinity::node_selector_matches;
-pub(crate) use filter::{is_ready, tolerates};
+pub(crate) use filter::is_ready;
+pub(crate) use terms::{node_selector_matches, tolerates};
 pub(crate) use volumes::{SELECTED_NODE, claim_names};
 
 use std::collections::BTreeMap;

@@ -130,6 +130,10 @@ impl<'a> Set<'a> {
         &self.object.key.namespace
     }
 
+    fn owner_reference(&self) -> Value {
+        facts::controller_reference("apps/v1", "StatefulSet", self.object)
+    }
+
     fn spec(&self) -> Option<&StatefulSetSpec> {
         self.typed.spec.as_ref()
     }
@@ -233,7 +237,7 @@ fn adopt_and_release(set: &Set, candidates: &[&Arc<Object>], plan: &mut Plan) ->
         for pod in candidates {
             let fits = pod.meta.controller().is_none() && replica::ordinal_in(set.name(), &pod.key.name).is_some();
             if fits && !pod.meta.is_deleting() {
-                plan.update(POD, facts::adopted(pod, replica::owner_reference(set)));
+                plan.update(POD, facts::adopted(pod, set.owner_reference()));
             }
         }
     }

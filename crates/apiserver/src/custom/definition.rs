@@ -8,8 +8,8 @@ use stead_store::Snapshot;
 
 use super::{DEFINITIONS, text};
 use crate::Context;
+use crate::condition::set_condition;
 use crate::draft::{Draft, time_text};
-use crate::subresource::set_condition;
 
 /// Sets the conditions and accepted names, so that the kind is served from this write on.
 pub(crate) fn establish(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {

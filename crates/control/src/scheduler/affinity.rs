@@ -1,20 +1,17 @@
-//! Node affinity, pod affinity and anti-affinity, topology spread.
+//! Pod affinity and anti-affinity, topology spread.
 //!
 //! `Surroundings` is made once per pod to be placed and holds what concerns the whole cluster: where the pods are that its terms speak
 //! of, and whose terms speak against it. Pods without such terms cost one pass over the cluster's pods, with a cheap test each.
-//! Upstream: plugins nodeaffinity, interpodaffinity, podtopologyspread.
+//! Upstream: plugins interpodaffinity, podtopologyspread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodAffinityTerm, PodSpec,
-    TopologySpreadConstraint,
-};
+use k8s_openapi::api::core::v1::{Affinity, Pod, PodAffinityTerm, TopologySpreadConstraint};
 use stead_api::selector::{Operator, Requirement};
 use stead_api::{LabelSelector, Object};
 
-use super::filter::{matches, selector, tolerates};
+use super::terms::{matches, node_matches, selector, tolerates};
 use super::{Place, Wanted};
 use crate::facts;
 use crate::names::{NAMESPACE, NODE, POD};
@@ -25,45 +22,6 @@ const NO_ANTI_AFFINITY: &str = "node(s) didn't match pod anti-affinity rules";
 const EXISTING_ANTI_AFFINITY: &str = "node(s) didn't satisfy existing pods anti-affinity rules";
 const NO_SPREAD: &str = "node(s) didn't match pod topology spread constraints";
 const NO_SPREAD_LABEL: &str = "node(s) didn't match pod topology spread constraints (missing required label)";
-
-/// spec.nodeSelector and required node affinity.
-pub fn node_matches(spec: &PodSpec, node: &Object) -> bool {
-    let selected = spec.node_selector.iter().flatten().all(|(k, v)| node.meta.label(k) == Some(v));
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|a| a.node_affinity.as_ref())
-        .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    selected && required.is_none_or(|required| node_selector_matches(required, node))
-}
-
-pub fn node_selector_matches(selector: &NodeSelector, node: &Object) -> bool {
-    selector.node_selector_terms.iter().any(|term| node_term_matches(term, node))
-}
-
-pub fn node_term_matches(term: &NodeSelectorTerm, node: &Object) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    expressions.iter().all(|r| requirement_matches(r, node.meta.label(&r.key)))
-        && fields.iter().all(|r| r.key == "metadata.name" && requirement_matches(r, Some(&node.key.name)))
-}
-
-fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let operator = match requirement.operator.as_str() {
-        "In" => Operator::In,
-        "NotIn" => Operator::NotIn,
-        "Exists" => Operator::Exists,
-        "DoesNotExist" => Operator::DoesNotExist,
-        "Gt" => Operator::GreaterThan,
-        "Lt" => Operator::LessThan,
-        _ => return false,
-    };
-    let values = requirement.values.clone().unwrap_or_default();
-    Requirement::new(&requirement.key, operator, values).is_ok_and(|r| r.matches(value))
-}
 
 /// A term with its selector parsed: which pods it speaks of, and in which domain.
 struct Term<'t> {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
-use stead_api::{LabelSelector, Object};
 
 use super::affinity::{self, Surroundings};
 use super::resources::{self, Amounts};
+use super::terms::{node_matches, tolerates};
 use super::{Place, Wanted, volumes};
 
 pub struct Refusal {
@@ -36,7 +36,7 @@ pub fn check(wanted: &Wanted, place: &Place, surroundings: &Surroundings) -> Res
         let value = taint.value.as_deref().unwrap_or_default();
         return Err(Refusal::node(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key)));
     }
-    if !affinity::node_matches(wanted.spec(), place.object) {
+    if !node_matches(wanted.spec(), place.object) {
         return Err(Refusal::node("node(s) didn't match Pod's node affinity/selector"));
     }
     if has_port_conflict(wanted, place) {
@@ -72,21 +72,6 @@ fn untolerated(node: &Node, tolerations: &[Toleration]) -> Option<Taint> {
     let keeps_away = |t: &&Taint| t.effect != "PreferNoSchedule" && !tolerates(tolerations, t);
     let given = taints.into_iter().flatten().find(keeps_away).cloned();
     given.or_else(|| Some(taint("not-ready")).filter(|t| !is_ready(node) && !tolerates(tolerations, t)))
-}
-
-pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|t| {
-        let key = t.key.as_deref().unwrap_or_default();
-        let effect = t.effect.as_deref().unwrap_or_default();
-        let value = t.value.as_deref().unwrap_or_default();
-        (effect.is_empty() || effect == taint.effect)
-            && (key.is_empty() || key == taint.key)
-            && match t.operator.as_deref().unwrap_or_default() {
-                "Exists" => true,
-                "" | "Equal" => !key.is_empty() && value == taint.value.as_deref().unwrap_or_default(),
-                _ => false,
-            }
-    })
 }
 
 fn host_ports(pod: &Pod) -> BTreeSet<(String, String, i32)> {
@@ -140,14 +125,4 @@ fn insufficient(wanted: &Wanted, place: &Place) -> Vec<String> {
         }
     }
     missing
-}
-
-/// A label selector of a pod's own terms; one that does not parse matches nothing.
-pub fn selector(selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>) -> LabelSelector {
-    LabelSelector::from_typed(selector).unwrap_or(LabelSelector::Nothing)
-}
-
-/// Does the object carry the labels?
-pub fn matches(selector: &LabelSelector, object: &Object) -> bool {
-    selector.matches(&object.meta.labels)
 }

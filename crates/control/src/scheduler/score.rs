@@ -5,7 +5,8 @@
 //! the candidates wins; that order starts at a place that depends on the pod.
 
 use super::affinity::{self, Surroundings};
-use super::filter::{tolerates, used};
+use super::filter::used;
+use super::terms::{self, tolerates};
 use super::{Place, Wanted, resources};
 
 pub fn best<'a>(wanted: &Wanted, mut feasible: Vec<Place<'a>>, surroundings: &Surroundings) -> Option<Place<'a>> {
@@ -64,7 +65,7 @@ fn preferred_nodes(wanted: &Wanted, place: &Place) -> i64 {
     let affinity = wanted.spec().affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
     let terms = affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref());
     let fits = |t: &&k8s_openapi::api::core::v1::PreferredSchedulingTerm| {
-        affinity::node_term_matches(&t.preference, place.object)
+        terms::node_term_matches(&t.preference, place.object)
     };
     terms.into_iter().flatten().filter(fits).map(|t| i64::from(t.weight)).sum()
 }

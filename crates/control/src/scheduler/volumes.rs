@@ -10,7 +10,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
 use stead_api::Object;
 
-use super::affinity::node_selector_matches;
+use super::terms::node_selector_matches;
 use super::{Place, Wanted};
 use crate::facts;
 use crate::names::{CLAIM, NODE, POD, STORAGE_CLASS, VOLUME};

@@ -34,10 +34,6 @@ fn claim_name(set: &Set, template: &str, ordinal: i64) -> String {
     format!("{template}-{}-{ordinal}", set.name())
 }
 
-pub fn owner_reference(set: &Set) -> Value {
-    facts::controller_reference("apps/v1", "StatefulSet", set.object)
-}
-
 fn templates<'s>(set: &'s Set) -> impl Iterator<Item = (&'s str, &'s Value)> {
     let list = facts::list(&set.value["spec"]["volumeClaimTemplates"]);
     list.iter().map(|t| (t["metadata"]["name"].as_str().unwrap_or_default(), t))
@@ -116,7 +112,7 @@ fn new_claim(set: &Set, name: &str, template: &Value) -> Value {
     }
     // A new claim is born with the owner that the policy gives it, so no moment is without (B-30).
     if deletes_with_set(set) {
-        metadata["ownerReferences"] = json!([owner_reference(set)]);
+        metadata["ownerReferences"] = json!([set.owner_reference()]);
     }
     json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template["spec"].clone()})
 }
@@ -128,7 +124,7 @@ fn new_pod(set: &Set, ordinal: i64, revision: &str, template: &Value) -> Value {
     labels.insert(POD_INDEX_LABEL.into(), json!(ordinal.to_string()));
     labels.insert(REVISION_LABEL.into(), json!(revision));
     let mut metadata = json!({"name": name, "generateName": format!("{}-", set.name()), "namespace": set.namespace(),
-        "labels": labels, "ownerReferences": [owner_reference(set)]});
+        "labels": labels, "ownerReferences": [set.owner_reference()]});
     for field in ["annotations", "finalizers"] {
         if !template["metadata"][field].is_null() {
             metadata[field] = template["metadata"][field].clone();
@@ -264,7 +260,7 @@ fn retain(set: &Set, claim: &Object, pod: Option<&Object>, is_condemned: bool, p
         owner["uid"] != **set_uid && !of_pod
     });
     if wants_set {
-        list.push(owner_reference(set));
+        list.push(set.owner_reference());
     }
     if let Some(pod) = pod.filter(|_| wants_pod) {
         list.push(facts::controller_reference("v1", "Pod", pod));

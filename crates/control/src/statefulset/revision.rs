@@ -10,7 +10,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Map, Value, json};
 use stead_api::Object;
 
-use super::{Member, Set, replica};
+use super::{Member, Set};
 use crate::facts;
 use crate::names::CONTROLLER_REVISION;
 use crate::plan::Plan;
@@ -118,7 +118,7 @@ fn adopt(set: &Set, plan: &mut Plan) -> bool {
     let before = plan.actions.len();
     for revision in facts::select(&set.view, CONTROLLER_REVISION, set.namespace(), &set.selector) {
         if revision.meta.controller().is_none() && !revision.meta.is_deleting() {
-            plan.update(CONTROLLER_REVISION, facts::adopted(revision, replica::owner_reference(set)));
+            plan.update(CONTROLLER_REVISION, facts::adopted(revision, set.owner_reference()));
         }
     }
     plan.actions.len() > before
@@ -195,7 +195,7 @@ fn create(set: &Set, template: &Value, data: &str, number: i64, collision_count:
         let mut labels = template["metadata"]["labels"].as_object().cloned().unwrap_or_default();
         labels.insert(HASH_LABEL.into(), json!(hash));
         let mut metadata = json!({"name": name, "namespace": set.namespace(), "labels": labels,
-            "ownerReferences": [replica::owner_reference(set)]});
+            "ownerReferences": [set.owner_reference()]});
         if set.value["metadata"]["annotations"].is_object() {
             metadata["annotations"] = set.value["metadata"]["annotations"].clone();
         }

@@ -1,0 +1,227 @@
+//! The life of every write, a user's or a controller's (One path): namespace → server's fields → defaults → preparation → admission →
+//! validation → generation → managed fields → store.
+//!
+//! A dry run does all but the last. A change that changes nothing stores nothing. Rows S-15, S-17, S-18, ST-12.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use stead_api::{Cause, Errors, FieldPath, Object, Request, Status};
+use stead_kinds::{Plain, meta};
+
+use crate::draft::{Draft, Part, restore, time_text};
+use crate::{Context, admission, custom, managed};
+
+/// Kinds whose decoded form the control plane never reads: keeping it would hold their content in memory twice.
+const UNREAD: &[&str] = &["configmaps", "secrets", "events"];
+
+/// Lists and maps of metadata that are left out when nothing is in them.
+const MAY_BE_EMPTIED: &[&str] = &["ownerReferences", "finalizers", "labels", "annotations"];
+
+/// What a write did.
+pub(crate) struct Written {
+    pub object: Arc<Object>,
+    pub created: bool,
+}
+
+impl Draft {
+    /// Takes the change through all phases.
+    pub(crate) fn finish(
+        mut self,
+        ctx: &mut Context,
+        request: &Request,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, Status> {
+        self.check_namespace(ctx)?;
+        self.keep_server_fields(ctx);
+        if self.part == Part::Whole {
+            self.fill_in(ctx);
+            admission::admit(ctx, request, &mut self)?;
+        } else {
+            admission::admit_part(ctx, request, &mut self)?;
+        }
+        let typed = self.validate(ctx, warnings)?;
+        self.count_generation();
+        if !self.is_applied {
+            managed::track(ctx, request, &mut self);
+        }
+        if self.is_unchanged() {
+            let object = self.old.ok_or_else(|| Status::internal("an unchanged object has a stored version"))?;
+            return Ok(Written { object, created: false });
+        }
+        self.store(ctx, request.options.dry_run, typed)
+    }
+
+    /// Nothing is made in a namespace that does not exist or is going away.
+    fn check_namespace(&self, ctx: &Context) -> Result<(), Status> {
+        let namespace = &*self.key.namespace;
+        if self.is_creation() && custom::is_ending(ctx.store.snapshot(), &self.kind) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::new(405, "MethodNotAllowed", why));
+        }
+        if !self.is_creation() || namespace.is_empty() {
+            return Ok(());
+        }
+        let Some(found) = ctx.store.snapshot().find("namespaces", "", namespace) else {
+            return Err(Status::not_found("", "namespaces", namespace));
+        };
+        if !found.meta.is_deleting() {
+            return Ok(());
+        }
+        let cause = Cause {
+            reason: "NamespaceTerminating".into(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".into(),
+        };
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        Err(self.forbidden(&why).with_causes(vec![cause]))
+    }
+
+    /// What only the server says about an object.
+    fn keep_server_fields(&mut self, ctx: &mut Context) {
+        let has_status = self.kind.subresource("status").is_some();
+        let Some(meta) = self.new["metadata"].as_object_mut() else { return };
+        meta.shift_remove("selfLink");
+        // As Kubernetes' types print them; bodies come without, changes by controllers may not.
+        meta.retain(|field, value| !(MAY_BE_EMPTIED.contains(&field.as_str()) && is_empty(value)));
+        let Some(old) = &self.old else {
+            for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+                meta.shift_remove(field);
+            }
+            meta.insert("name".into(), json!(&*self.key.name));
+            match &*self.key.namespace {
+                // A namespace on an object that has none is ignored, as Kubernetes does.
+                "" => meta.shift_remove("namespace"),
+                namespace => meta.insert("namespace".into(), json!(namespace)),
+            };
+            meta.insert("uid".into(), json!(ctx.ids.uid()));
+            meta.insert("creationTimestamp".into(), json!(time_text(ctx.now)));
+            if self.kind.has_generation {
+                meta.insert("generation".into(), json!(1));
+            }
+            // A node tells its status when it registers itself.
+            let keeps_status = !has_status || self.key.kind == "nodes";
+            if !keeps_status && let Some(new) = self.new.as_object_mut() {
+                new.shift_remove("status");
+            }
+            return;
+        };
+        let old_meta = &self.old_value["metadata"];
+        for field in ["uid", "creationTimestamp", "generation"] {
+            restore(meta, field, &old_meta[field]);
+        }
+        if self.part != Part::Internal || old.meta.is_deleting() {
+            for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+                restore(meta, field, &old_meta[field]);
+            }
+        }
+        if self.part == Part::Whole
+            && has_status
+            && let Some(new) = self.new.as_object_mut()
+        {
+            restore(new, "status", &self.old_value["status"]);
+        }
+    }
+
+    fn fill_in(&mut self, ctx: &Context) {
+        let old = (!self.old_value.is_null()).then_some(&self.old_value);
+        if self.kind.schema == stead_kinds::SchemaRef::Custom
+            && let Some(schema) = ctx.registry.schema(&self.kind)
+        {
+            schema.apply_defaults(&mut self.new);
+        }
+        (self.kind.hooks.default)(&mut self.new);
+        (self.kind.hooks.prepare)(&mut self.new, old);
+    }
+
+    /// Every field error at once; the typed form is kept for readers.
+    fn validate(&self, ctx: &Context, warnings: &mut Vec<String>) -> Result<Arc<dyn Any + Send + Sync>, Status> {
+        let mut errors = Errors::default();
+        let old = self.old.as_deref();
+        meta::validate(&self.kind, &self.new, old, &mut errors);
+        let typed = (self.kind.hooks.decode)(&self.new).map_err(|why| {
+            let (kind, version) = (self.kind.kind, self.kind.version);
+            Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+        })?;
+        if self.kind.schema == stead_kinds::SchemaRef::Custom
+            && let Some(schema) = ctx.registry.schema(&self.kind)
+        {
+            schema.validate(&self.new, &FieldPath::default(), &mut errors);
+        }
+        if matches!(self.part, Part::Whole | Part::Status | Part::Scale | Part::Approval) {
+            (self.kind.hooks.validate)(&*typed, old, &mut errors);
+        }
+        if self.part == Part::Whole {
+            if !self.is_creation() {
+                self.kind.check_immutable(&self.new, &self.old_value, &mut errors);
+            }
+            warnings.extend((self.kind.hooks.warn)(&*typed, old));
+        }
+        if errors.is_empty() { Ok(typed) } else { Err(self.invalid(errors)) }
+    }
+
+    /// The generation counts changes of everything but metadata and status (S-17).
+    fn count_generation(&mut self) {
+        if !self.kind.has_generation || self.is_creation() {
+            return;
+        }
+        let status_counts = self.kind.subresource("status").is_none();
+        let is_counted =
+            |field: &str| !matches!(field, "metadata" | "apiVersion" | "kind") && (field != "status" || status_counts);
+        let changed = |a: &Value, b: &Value| {
+            a.as_object().into_iter().flatten().any(|(field, value)| is_counted(field) && b.get(field) != Some(value))
+        };
+        if changed(&self.new, &self.old_value) || changed(&self.old_value, &self.new) {
+            let generation = self.old_value["metadata"]["generation"].as_i64().unwrap_or(0);
+            self.new["metadata"]["generation"] = json!(generation + 1);
+        }
+    }
+
+    fn is_unchanged(&mut self) -> bool {
+        let Some(old) = &self.old else { return false };
+        self.new["metadata"]["resourceVersion"] = json!(old.revision().to_string());
+        self.new == self.old_value
+    }
+
+    /// Whether this change takes the last thing that kept a deleted object.
+    fn completes_deletion(&self) -> bool {
+        let Some(old) = &self.old else { return false };
+        old.meta.is_deleting()
+            && old.meta.deletion_grace_period_seconds.unwrap_or(0) == 0
+            && is_empty(&self.new["metadata"]["finalizers"])
+            && (self.kind.storage != "namespaces" || is_empty(&self.new["spec"]["finalizers"]))
+    }
+
+    fn store(mut self, ctx: &mut Context, dry_run: bool, typed: Arc<dyn Any + Send + Sync>) -> Result<Written, Status> {
+        let created = self.is_creation();
+        if created && ctx.store.snapshot().get(&self.key).is_some() {
+            return Err(Status::already_exists(self.kind.group, self.kind.plural, self.name()));
+        }
+        if !dry_run {
+            self.new["metadata"]["resourceVersion"] = json!(ctx.store.next_revision().to_string());
+        }
+        let completes_deletion = self.completes_deletion();
+        let mut object = Object::of_value(self.key, &self.new, &self.kind.fields)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        if !typed.is::<Plain>() && !UNREAD.contains(&self.kind.storage) {
+            object = object.with_view(typed);
+        }
+        if dry_run {
+            return Ok(Written { object: Arc::new(object), created });
+        }
+        let object = if completes_deletion { ctx.store.remove(object) } else { ctx.store.put(object) };
+        custom::after_write(ctx, &object);
+        Ok(Written { object, created })
+    }
+}
+
+/// Null counts as empty, too.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
