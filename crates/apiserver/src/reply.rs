@@ -129,6 +129,11 @@ pub(crate) struct Initial {
 }
 
 impl WatchPlan {
+    /// Whether there may be more to send of this head.
+    pub fn is_behind(&self, head: &crate::Head) -> bool {
+        self.initial.is_some() || self.revision < head.store.snapshot.revision()
+    }
+
     /// The media type of the frames.
     pub fn content_type(&self) -> &'static str {
         match self.request.options.form.format {

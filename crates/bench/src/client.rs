@@ -1,4 +1,7 @@
-//! A lean HTTP/1.1 client over TLS: one connection a worker, as controllers have, so that the server is what is measured.
+//! A lean client over TLS, so that the server is what is measured.
+//!
+//! HTTP/1.1 with a connection for each worker, or HTTP/2 with several workers on a connection, as client-go has. Sockets are read
+//! through large buffers, and the cipher suite is the one that Go's clients ask for first.
 
 use std::sync::Arc;
 
@@ -8,15 +11,22 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use serde_json::Value;
 use stead_api::document::parse_yaml;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+/// How much of a socket is read at once.
+const READ_BYTES: usize = 256 << 10;
+/// The flow-control windows that Go's HTTP/2 client opens.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// A server and how to prove who we are. Cheap to clone.
 #[derive(Clone)]
@@ -25,11 +35,13 @@ pub struct Target {
     name: ServerName<'static>,
     tls: TlsConnector,
     token: Option<String>,
+    /// Workers on one HTTP/2 connection; None speaks HTTP/1.1, a connection for each.
+    shared_by: Option<usize>,
 }
 
 impl Target {
     /// Reads a context of a kubeconfig.
-    pub fn load(path: &str, context: Option<&str>) -> Result<Target> {
+    pub fn load(path: &str, context: Option<&str>, shared_by: Option<usize>) -> Result<Target> {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
         let config = parse_yaml(&text).map_err(|e| anyhow::anyhow!("{path}: {e}"))?.value;
         let current =
@@ -45,16 +57,19 @@ impl Target {
         for certificate in CertificateDer::pem_slice_iter(&authority) {
             roots.add(certificate?)?;
         }
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
-        let tls = match (data(&user, "client-certificate")?, data(&user, "client-key")?) {
+        let mut tls = match (data(&user, "client-certificate")?, data(&user, "client-key")?) {
             (Some(certificate), Some(key)) => {
                 let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>()?;
                 builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key)?)?
             }
             _ => builder.with_no_client_auth(),
         };
+        tls.alpn_protocols = vec![if shared_by.is_some() { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let server = text(&cluster["server"]);
         let address =
             server.strip_prefix("https://").context("the server is not https")?.trim_end_matches('/').to_owned();
@@ -64,16 +79,47 @@ impl Target {
             address: if address.contains(':') { address } else { address + ":443" },
             tls: TlsConnector::from(Arc::new(tls)),
             token: user["token"].as_str().map(str::to_owned),
+            shared_by,
         })
     }
 
+    /// A connection of its own.
     pub async fn connect(&self) -> Result<Connection> {
         let stream = TcpStream::connect(&self.address).await.with_context(|| format!("connect to {}", self.address))?;
         stream.set_nodelay(true)?;
-        let stream = self.tls.connect(self.name.clone(), stream).await.context("TLS")?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
+        let stream = TokioIo::new(self.tls.connect(self.name.clone(), stream).await.context("TLS")?);
+        let sender = match self.shared_by {
+            None => {
+                let (sender, connection) = http1::handshake(stream).await?;
+                tokio::spawn(connection);
+                Sender::Http1(sender)
+            }
+            Some(_) => {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+                let (sender, connection) = builder.handshake(stream).await?;
+                tokio::spawn(connection);
+                Sender::Http2(sender)
+            }
+        };
         Ok(Connection { sender, host: self.address.clone(), token: self.token.clone() })
+    }
+
+    /// One for each of `count` workers: HTTP/2 workers share connections.
+    pub async fn connections(&self, count: usize) -> Result<Vec<Connection>> {
+        let mut made: Vec<Connection> = Vec::with_capacity(count);
+        for n in 0..count {
+            let shared = match (self.shared_by, made.last().map(|last| &last.sender)) {
+                (Some(by), Some(Sender::Http2(sender))) if n % by != 0 => Some(Sender::Http2(sender.clone())),
+                _ => None,
+            };
+            made.push(match shared {
+                Some(sender) => Connection { sender, host: self.address.clone(), token: self.token.clone() },
+                None => self.connect().await?,
+            });
+        }
+        Ok(made)
     }
 }
 
@@ -92,9 +138,14 @@ fn data(value: &Value, name: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// One connection; one request at a time.
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// A worker's connection; one request at a time.
 pub struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
     host: String,
     token: Option<String>,
 }
@@ -102,10 +153,13 @@ pub struct Connection {
 impl Connection {
     /// Sends a request and hands over the body as it comes. Fails unless the code is 2xx.
     pub async fn open(&mut self, method: Method, path: &str, content_type: &str, body: Bytes) -> Result<Incoming> {
+        let uri = match self.sender {
+            Sender::Http1(_) => path.to_owned(),
+            Sender::Http2(_) => format!("https://{}{path}", self.host),
+        };
         let mut request = Request::builder()
             .method(method)
-            .uri(path)
-            .header(header::HOST, &self.host)
+            .uri(uri)
             .header(header::USER_AGENT, "stead-bench")
             .header(header::ACCEPT, "application/json");
         if !content_type.is_empty() {
@@ -114,8 +168,17 @@ impl Connection {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request.body(Full::new(body))?).await?;
+        let response = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await?;
+                let request = request.header(header::HOST, &self.host);
+                sender.send_request(request.body(Full::new(body))?).await?
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request.body(Full::new(body))?).await?
+            }
+        };
         let code = response.status();
         if !code.is_success() {
             let text = response.into_body().collect().await?.to_bytes();

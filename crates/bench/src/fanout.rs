@@ -1,83 +1,109 @@
 //! Watch fan-out: many watchers of one namespace, and how fast a burst of changes reaches all of them.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use http::Method;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Plan;
-use crate::client::Target;
+use crate::client::{Connection, Target};
 use crate::crud::{make_namespace, remove_namespace};
+use crate::scan::Lines;
 use crate::stats::report;
 
 const NAMESPACE: &str = "stead-bench-watch";
-const CHANGES: usize = 2_000;
-const WRITERS: usize = 16;
+const TEXT_BYTES: usize = 200;
 
 pub async fn run(target: &Target, plan: &Plan) -> Result<()> {
     make_namespace(target, NAMESPACE).await?;
     let collection = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
-    let revision = target.connect().await?.get(&collection).await?["metadata"]["resourceVersion"].clone();
-    let path = format!("{collection}?watch=true&resourceVersion={}&labelSelector=", revision.as_str().unwrap_or("0"));
+    let list = target.connect().await?.get(&collection).await?;
+    let revision = list["metadata"]["resourceVersion"].as_str().context("the list has no revision")?.to_owned();
+    let path = format!("{collection}?watch=true&resourceVersion={revision}");
+    let begun = Instant::now();
     let mut watchers = Vec::new();
-    for _ in 0..plan.watchers {
-        let mut connection = target.connect().await?;
-        let body =
-            connection.open(Method::GET, path.trim_end_matches("&labelSelector="), "", Default::default()).await?;
+    for mut connection in target.connections(plan.watchers).await? {
+        let body = connection.open(Method::GET, &path, "", Default::default()).await?;
+        let changes = plan.changes;
         watchers.push(tokio::spawn(async move {
             let _held = connection;
-            count(body).await
+            follow(body, changes, begun).await
         }));
     }
-    let begun = Instant::now();
-    let writers: Vec<_> = (0..WRITERS).map(|w| tokio::spawn(write(target.clone(), collection.clone(), w))).collect();
+    let written = Instant::now();
+    let next = Arc::new(AtomicUsize::new(0));
+    let writers: Vec<_> = (target.connections(plan.workers).await?.into_iter())
+        .map(|connection| tokio::spawn(write(connection, collection.clone(), Arc::clone(&next), plan.changes, begun)))
+        .collect();
     for writer in writers {
         writer.await??;
     }
-    let mut took = Vec::new();
+    let (mut delays, mut bytes) = (Vec::new(), 0);
     for watcher in watchers {
-        watcher.await??;
-        took.push(begun.elapsed());
+        let seen = watcher.await??;
+        delays.extend(seen.delays);
+        bytes += seen.bytes;
     }
-    let deliveries = CHANGES * plan.watchers;
-    report(&format!("watch deliveries ({} watchers)", plan.watchers), deliveries, begun.elapsed(), &mut []);
+    let elapsed = written.elapsed();
+    let deliveries = plan.changes * plan.watchers;
+    report(&format!("watch deliveries ({} watchers)", plan.watchers), deliveries, elapsed, &mut delays);
+    println!("{:<34} {:>12.0}", "watch (MB)", bytes as f64 / 1e6 / elapsed.as_secs_f64());
     remove_namespace(target, NAMESPACE).await
 }
 
-async fn write(target: Target, collection: String, writer: usize) -> Result<()> {
-    let mut connection = target.connect().await?;
-    for n in 0..CHANGES / WRITERS {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("w{writer}-{n}")},
-            "data": {"text": "x".repeat(200)}});
-        connection.post(&collection, &object).await?;
-    }
-    Ok(())
-}
-
-/// Counts events of our objects until all have come.
-async fn count(mut body: Incoming) -> Result<()> {
-    let (mut seen, mut line) = (0, Vec::new());
-    while seen < CHANGES {
-        let Some(frame) = body.frame().await else { anyhow::bail!("a watch ended after {seen} of {CHANGES} events") };
-        let Ok(data) = frame?.into_data() else { continue };
-        for byte in data {
-            match byte {
-                b'\n' => {
-                    // The root certificate's ConfigMap is no change of ours.
-                    seen += usize::from(line.starts_with(b"{\"type\":\"ADDED\"") && !contains(&line, b"kube-root-ca"));
-                    line.clear();
-                }
-                byte if line.len() < 4096 => line.push(byte),
-                _ => {}
-            }
+async fn write(
+    mut connection: Connection,
+    collection: String,
+    next: Arc<AtomicUsize>,
+    changes: usize,
+    begun: Instant,
+) -> Result<()> {
+    let text = "x".repeat(TEXT_BYTES);
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= changes {
+            return Ok(());
         }
+        let sent = begun.elapsed().as_nanos().to_string();
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("w-{number}")},
+            "data": {"text": text, "sent": sent}});
+        connection.call(Method::POST, &collection, "application/json", object.to_string()).await?;
     }
-    Ok(())
 }
 
-fn contains(line: &[u8], word: &[u8]) -> bool {
-    line.windows(word.len()).any(|w| w == word)
+struct Seen {
+    bytes: usize,
+    /// From before a change was sent until its event was here, of the sampled events.
+    delays: Vec<Duration>,
+}
+
+/// Reads events until all have come; every so many one is decoded and compared with what was written.
+async fn follow(mut body: Incoming, changes: usize, begun: Instant) -> Result<Seen> {
+    let (mut lines, mut seen) = (Lines::default(), Seen { bytes: 0, delays: Vec::new() });
+    while lines.seen < changes {
+        let Some(frame) = body.frame().await else {
+            anyhow::bail!("a watch ended after {} of {changes} events", lines.seen)
+        };
+        let Ok(data) = frame?.into_data() else { continue };
+        seen.bytes += data.len();
+        lines.feed(&data, |line| {
+            let event: Value = serde_json::from_slice(line)?;
+            let data = &event["object"]["data"];
+            ensure!(event["type"] == "ADDED", "an event that nobody caused: {event}");
+            ensure!(
+                data["text"].as_str().is_some_and(|text| text.len() == TEXT_BYTES),
+                "not what was written: {event}"
+            );
+            let sent =
+                data["sent"].as_str().and_then(|nanos| nanos.parse().ok()).context("an event without its time")?;
+            seen.delays.push(begun.elapsed().saturating_sub(Duration::from_nanos(sent)));
+            Ok(())
+        })?;
+    }
+    Ok(seen)
 }

@@ -8,6 +8,7 @@ mod crud;
 mod fanout;
 mod kubelet;
 mod process;
+mod scan;
 mod sets;
 mod stats;
 
@@ -20,10 +21,14 @@ usage: stead-bench --kubeconfig FILE [FLAGS] SUITE…
 suites: crud watch sets idle startup all (crud watch sets)
   --context NAME    the context to use (default: the current one)
   --objects N       objects made by crud (default 20000)
+  --calls N         gets and patches made by crud (default: as many as objects)
+  --keep            leave crud's objects there
   --workers N       requests in flight (default 64)
   --watchers N      watchers of watch (default 100)
+  --changes N       objects made while they watch (default 10000)
+  --http2 N         speak HTTP/2, N workers or watchers to a connection (default: HTTP/1.1, a connection for each)
   --pods N          replicas of sets (default 100)
-  --pid N           process of idle: repeat for servers of several processes
+  --pid N           process of idle, and whose memory crud tells: repeat for servers of several processes
   --seconds N       how long idle looks (default 20)
   --start CMD       command of startup: returns when the API answers; measured with --stop CMD between runs
   --stop CMD
@@ -32,8 +37,12 @@ suites: crud watch sets idle startup all (crud watch sets)
 /// What to measure, and how much of it.
 pub struct Plan {
     pub objects: usize,
+    /// Gets and patches; None: as many as objects.
+    pub calls: Option<usize>,
+    pub keep: bool,
     pub workers: usize,
     pub watchers: usize,
+    pub changes: usize,
     pub pods: usize,
     pub pids: Vec<u32>,
     pub seconds: u64,
@@ -49,15 +58,18 @@ fn main() -> Result<()> {
 async fn run(args: &[String]) -> Result<()> {
     let mut plan = Plan {
         objects: 20_000,
+        calls: None,
+        keep: false,
         workers: 64,
         watchers: 100,
+        changes: 10_000,
         pods: 100,
         pids: Vec::new(),
         seconds: 20,
         start: None,
         stop: None,
     };
-    let (mut kubeconfig, mut context, mut suites) = (None, None, Vec::new());
+    let (mut kubeconfig, mut context, mut shared_by, mut suites) = (None, None, None, Vec::new());
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -65,6 +77,10 @@ async fn run(args: &[String]) -> Result<()> {
             "--kubeconfig" => kubeconfig = Some(value()?.clone()),
             "--context" => context = Some(value()?.clone()),
             "--objects" => plan.objects = value()?.parse()?,
+            "--calls" => plan.calls = Some(value()?.parse()?),
+            "--keep" => plan.keep = true,
+            "--http2" => shared_by = Some(value()?.parse()?),
+            "--changes" => plan.changes = value()?.parse()?,
             "--workers" => plan.workers = value()?.parse()?,
             "--watchers" => plan.watchers = value()?.parse()?,
             "--pods" => plan.pods = value()?.parse()?,
@@ -84,7 +100,7 @@ async fn run(args: &[String]) -> Result<()> {
         bail!("name a suite\n{HELP}");
     }
     let target = || -> Result<Target> {
-        Target::load(kubeconfig.as_deref().context("--kubeconfig is needed")?, context.as_deref())
+        Target::load(kubeconfig.as_deref().context("--kubeconfig is needed")?, context.as_deref(), shared_by)
     };
     println!("{:<34} {:>12} {:>10} {:>10}", "measured", "per second", "p50 ms", "p99 ms");
     for suite in &suites {

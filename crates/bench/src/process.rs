@@ -39,8 +39,7 @@ pub async fn idle(plan: &Plan) -> Result<()> {
     let used = ticks(&plan.pids)? - before;
     // The kernel counts in hundredths of a second on every machine that Linux runs on today.
     let share = used as f64 / (plan.seconds as f64 * 100.0) * 100.0;
-    let kilobytes = plan.pids.iter().map(|pid| resident(*pid)).sum::<Result<u64>>()?;
-    println!("{:<34} {:>9.1} MB", "idle memory", kilobytes as f64 / 1024.0);
+    memory(plan, "idle")?;
     println!("{:<34} {share:>9.2} % of a core", "idle CPU");
     Ok(())
 }
@@ -53,6 +52,15 @@ fn ticks(pids: &[u32]) -> Result<u64> {
         Ok(number(11) + number(12))
     };
     pids.iter().map(one).sum()
+}
+
+/// Prints how much memory the processes hold, where they are known.
+pub fn memory(plan: &Plan, when: &str) -> Result<()> {
+    if !plan.pids.is_empty() {
+        let kilobytes = plan.pids.iter().map(|pid| resident(*pid)).sum::<Result<u64>>()?;
+        println!("{:<34} {:>9.1} MB", format!("memory {when}"), kilobytes as f64 / 1024.0);
+    }
+    Ok(())
 }
 
 fn resident(pid: u32) -> Result<u64> {

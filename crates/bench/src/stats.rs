@@ -9,17 +9,14 @@ use anyhow::Result;
 
 use crate::client::{Connection, Target};
 
-/// Runs `total` calls over `workers` connections, each call with its number, and prints the line.
-pub async fn measure<F, W>(name: &str, target: &Target, workers: usize, total: usize, work: W) -> Result<()>
+/// Runs `total` calls by `workers` workers, each call with its number, and prints the line; answers the rate of the last tenth.
+pub async fn measure<F, W>(name: &str, target: &Target, workers: usize, total: usize, work: W) -> Result<f64>
 where
     W: Fn(Connection, usize) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Connection>> + Send,
 {
     let next = Arc::new(AtomicUsize::new(0));
-    let mut connections = Vec::new();
-    for _ in 0..workers {
-        connections.push(target.connect().await?);
-    }
+    let connections = target.connections(workers).await?;
     let begun = Instant::now();
     let tasks: Vec<_> = connections
         .into_iter()
@@ -34,7 +31,7 @@ where
                     }
                     let started = Instant::now();
                     connection = work(connection, number).await?;
-                    took.push(started.elapsed());
+                    took.push((started.elapsed(), begun.elapsed()));
                 }
             })
         })
@@ -43,8 +40,14 @@ where
     for task in tasks {
         all.extend(task.await??);
     }
-    report(name, total, begun.elapsed(), &mut all);
-    Ok(())
+    let elapsed = begun.elapsed();
+    let mut took: Vec<Duration> = all.iter().map(|(took, _)| *took).collect();
+    report(name, total, elapsed, &mut took);
+    let mut done: Vec<Duration> = all.into_iter().map(|(_, done)| done).collect();
+    done.sort_unstable();
+    let tenth = total.div_ceil(10);
+    let since = done.get(total - tenth).copied().unwrap_or_default();
+    Ok(tenth as f64 / (elapsed - since).as_secs_f64())
 }
 
 /// Prints a line: name, rate, median and 99th percentile.

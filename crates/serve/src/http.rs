@@ -26,20 +26,18 @@ use stead_apiserver::{Head, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
 use crate::Server;
+use crate::watch::Watch;
 use stead_apiserver::body::BODY_BYTES_MAX;
 
 /// How long a body may take to arrive.
 const BODY_SECONDS_MAX: u64 = 60;
-/// A bookmark is sent after this long without one.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
-/// How long a watch lasts when the client does not say: 30 to 60 minutes upstream.
-const WATCH_SECONDS: u64 = 3600;
 /// What a client may keep without asking again.
 const CACHE_FOREVER: &str = "public, immutable, max-age=31536000";
 
-/// A response body: nothing, whole pieces, or a stream.
+/// A response body: nothing, whole pieces, a watch, or a stream that somebody else fills.
 pub enum Out {
     Pieces(std::vec::IntoIter<Bytes>, u64),
+    Watch(Box<Watch>),
     Stream(mpsc::Receiver<Bytes>),
 }
 
@@ -53,6 +51,7 @@ impl HttpBody for Out {
                 *left -= piece.len() as u64;
                 Ok(Frame::data(piece))
             })),
+            Out::Watch(watch) => watch.poll_next(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
             Out::Stream(receiver) => receiver.poll_recv(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
         }
     }
@@ -64,7 +63,7 @@ impl HttpBody for Out {
     fn size_hint(&self) -> http_body::SizeHint {
         match self {
             Out::Pieces(_, left) => http_body::SizeHint::with_exact(*left),
-            Out::Stream(_) => http_body::SizeHint::default(),
+            Out::Watch(_) | Out::Stream(_) => http_body::SizeHint::default(),
         }
     }
 }
@@ -243,67 +242,9 @@ fn warn(headers: &mut HeaderMap, warnings: &[String]) {
 
 fn watch(server: &Arc<Server>, plan: WatchPlan) -> Response<Out> {
     let content_type = plan.content_type();
-    let (sender, receiver) = mpsc::channel(4);
-    let server = Arc::clone(server);
-    tokio::spawn(async move { drive(&server, plan, sender).await });
-    let mut response = Response::new(Out::Stream(receiver));
+    let mut response = Response::new(Out::Watch(Box::new(Watch::new(server, plan))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
-}
-
-/// Sends what happens until the client leaves, time is up or the place in the history is lost.
-async fn drive(server: &Server, mut plan: WatchPlan, out: mpsc::Sender<Bytes>) {
-    let mut changes = server.plane.changes(plan.kind.storage);
-    let seconds = plan.request.options.timeout_seconds.filter(|s| *s > 0).unwrap_or(WATCH_SECONDS);
-    let end = tokio::time::sleep(Duration::from_secs(seconds));
-    tokio::pin!(end);
-    let mut bookmark = tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
-    loop {
-        changes.mark_unchanged();
-        loop {
-            let head = server.plane.head();
-            match stead_apiserver::watch_next(&mut plan, &head, Timestamp::now()) {
-                Ok(frames) if frames.is_empty() => break,
-                Ok(frames) => {
-                    drop(head);
-                    if out.send(join(frames)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(status) => {
-                    let _ = out.send(stead_apiserver::watch_error(&plan, &status)).await;
-                    return;
-                }
-            }
-        }
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = out.closed() => return,
-            () = &mut end => {
-                if plan.request.options.allow_bookmarks {
-                    let frame = stead_apiserver::watch_bookmark(&plan, &server.plane.head());
-                    let _ = out.send(frame).await;
-                }
-                return;
-            }
-            _ = bookmark.tick(), if plan.request.options.allow_bookmarks => {
-                let frame = stead_apiserver::watch_bookmark(&plan, &server.plane.head());
-                if out.send(frame).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// One frame is passed on as it is; several are sent as one piece.
-fn join(mut frames: Vec<Bytes>) -> Bytes {
-    if frames.len() == 1 {
-        return frames.swap_remove(0);
-    }
-    let mut all = bytes::BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
-    frames.iter().for_each(|frame| all.extend_from_slice(frame));
-    all.freeze()
 }
 
 /// The bearer token of a request, if it has one.

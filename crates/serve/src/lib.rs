@@ -20,6 +20,7 @@ pub mod services;
 pub mod stop;
 pub mod streams;
 pub mod token;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! `History`: the recent events, by kind, in order; a watch is a place in it.
 //!
-//! Bounded by `EVENTS_PER_KIND_MAX` and `BYTES_PER_KIND_MAX`. A reader whose place has been dropped gets `Expired` and lists
+//! Bounded by `EVENTS_PER_KIND_MAX` and `BYTES_PER_KIND_MAX`; what an event weighs is what its version holds in memory, not its
+//! JSON alone. Reading on from a place costs what is read, however long the history is. A reader whose place has been dropped gets `Expired` and lists
 //! again; there is no queue per watcher. The past can also be undone, which is how a page of a list sees an older revision.
 
 use std::sync::{Arc, OnceLock};
@@ -11,7 +12,7 @@ use stead_api::{Key, KindName, Object, Revision};
 
 /// How many events are kept for each kind.
 pub const EVENTS_PER_KIND_MAX: usize = 32_768;
-/// How many bytes of objects the events of one kind may hold; at least one event is kept.
+/// How many bytes of memory the events of one kind may hold, about; at least one event is kept.
 pub const BYTES_PER_KIND_MAX: usize = 64 << 20;
 
 /// One write, as watchers see it.
@@ -21,6 +22,8 @@ pub struct Event {
     /// The version after; for a deletion the final version, with the revision of the deletion.
     pub object: Arc<Object>,
     pub deleted: bool,
+    /// Bytes of memory that the version after holds.
+    weight: usize,
     frame: OnceLock<Bytes>,
 }
 
@@ -44,7 +47,9 @@ impl Change {
 
 impl Event {
     pub fn new(old: Option<Arc<Object>>, object: Arc<Object>, deleted: bool) -> Event {
-        Event { old, object, deleted, frame: OnceLock::new() }
+        // Watchers may have the frame made, which is the JSON again.
+        let weight = object.weight() + object.json.len();
+        Event { old, object, deleted, weight, frame: OnceLock::new() }
     }
 
     pub fn revision(&self) -> Revision {
@@ -112,11 +117,11 @@ impl History {
     pub(crate) fn push(&mut self, event: Arc<Event>) {
         let start = self.start;
         let log = self.logs.entry(event.key().kind).or_insert_with(|| Log { dropped: start, ..Log::default() });
-        log.bytes += event.object.json.len();
+        log.bytes += event.weight;
         log.events.push_back(event);
         while log.events.len() > EVENTS_PER_KIND_MAX || (log.bytes > BYTES_PER_KIND_MAX && log.events.len() > 1) {
             if let Some(gone) = log.events.pop_front() {
-                log.bytes -= gone.object.json.len();
+                log.bytes -= gone.weight;
                 log.dropped = gone.revision();
             }
         }
@@ -136,9 +141,8 @@ impl History {
         if after < oldest {
             return Err(Expired { asked: after, oldest });
         }
-        let log = self.logs.get(kind);
-        let from = log.map_or(0, |log| partition(&log.events, after));
-        Ok(log.into_iter().flat_map(move |log| log.events.iter().skip(from)))
+        let rest = self.logs.get(kind).map(|log| log.events.focus().narrow(partition(&log.events, after)..));
+        Ok(rest.into_iter().flatten())
     }
 
     /// Up to `limit` events after a revision; a watcher's way to catch up in bounded pieces.
@@ -161,10 +165,21 @@ impl History {
     }
 }
 
-/// The index of the first event after a revision.
+/// The index of the first event after a revision. Readers are at the end nearly always, so the search begins there.
 fn partition(events: &Vector<Arc<Event>>, after: Revision) -> usize {
-    match events.binary_search_by(|event| event.revision().cmp(&after)) {
-        Ok(found) => found + 1,
-        Err(place) => place,
+    let is_seen = |index: usize| events[index].revision() <= after;
+    let (mut from, mut to, mut step) = (events.len(), events.len(), 1);
+    while from > 0 {
+        to = from;
+        from = from.saturating_sub(step);
+        if is_seen(from) {
+            break;
+        }
+        step *= 2;
     }
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if is_seen(middle) { from = middle + 1 } else { to = middle }
+    }
+    from
 }

@@ -55,15 +55,17 @@ impl Snapshot {
         namespace: &str,
         after: Option<&Key>,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
-        let namespace: Arc<str> = namespace.into();
+        // The least text after a namespace, and one that is after all of them: the end is found once, not asked of each object.
+        let past = if namespace.is_empty() { "\u{10ffff}".to_owned() } else { format!("{namespace}\0") };
+        let (first, end) = (Key::new(kind, namespace, ""), Key::new(kind, &past, ""));
         let start = match after {
-            Some(key) => Bound::Excluded(key.clone()),
-            None => Bound::Included(Key::new(kind, &namespace, "")),
+            Some(key) if *key >= first => Bound::Excluded(key.clone()),
+            _ => Bound::Included(first),
         };
-        self.objects
-            .range((start, Bound::Unbounded))
-            .map(|(_, object)| object)
-            .take_while(move |o| o.key.kind == kind && (namespace.is_empty() || o.key.namespace == namespace))
+        // A key from outside may lie anywhere.
+        let is_over = after.is_some_and(|key| *key >= end);
+        let range = (!is_over).then(|| self.objects.range((start, Bound::Excluded(end))));
+        range.into_iter().flatten().map(|(_, object)| object)
     }
 
     /// How many objects of a kind there are.

@@ -7,7 +7,7 @@ use stead_api::object::Fields;
 use stead_api::{Key, Object};
 
 use crate::durable::{Record, key_bytes, key_of_bytes, restore};
-use crate::history::{Change, EVENTS_PER_KIND_MAX};
+use crate::history::{BYTES_PER_KIND_MAX, Change, EVENTS_PER_KIND_MAX};
 use crate::{Snapshot, Store};
 
 const FIELDS: Fields = Fields { selectable: &["spec.nodeName"], indexed: &["spec.nodeName"], labels_indexed: true };
@@ -58,6 +58,56 @@ fn five_writes_a_watch_and_the_past() {
     let back: Vec<_> = then.iter().map(|(k, v)| (k.name.to_string(), v.as_ref().map(|o| o.revision()))).collect();
     assert_eq!(back, [("a".into(), Some(1)), ("b".into(), Some(2)), ("c".into(), None)]);
     assert_eq!(names(early.snapshot.list("pods", "d")), ["a", "b"], "a held snapshot does not move");
+}
+
+#[test]
+fn lists_begin_and_end_with_their_namespace_wherever_they_are_told_to_go_on() {
+    let mut store = Store::default();
+    let spaces = ["a", "a-b", "a0", "b"];
+    for (kind, space) in
+        [("nodes", ""), ("pods", "a"), ("pods", "a-b"), ("pods", "a0"), ("pods", "b"), ("services", "a")]
+    {
+        for name in ["x", "y"] {
+            let value = json!({"metadata": {"name": name, "resourceVersion": store.next_revision().to_string()}});
+            store.put(Object::of_value(Key::new(kind, space, name), &value, &Fields::default()).unwrap());
+        }
+    }
+    let snapshot = store.snapshot();
+    assert_eq!(snapshot.list("pods", "").count(), 8);
+    for space in spaces {
+        let keys = |after: Option<&Key>| -> Vec<String> {
+            snapshot.list_after("pods", space, after).map(|o| format!("{}/{}", o.key.namespace, o.key.name)).collect()
+        };
+        assert_eq!(keys(None), [format!("{space}/x"), format!("{space}/y")]);
+        assert_eq!(keys(Some(&Key::new("pods", space, "x"))), [format!("{space}/y")]);
+        assert_eq!(keys(Some(&Key::new("pods", "zz", "x"))), [""; 0]);
+        assert_eq!(keys(Some(&Key::new("pods", "", "x"))).len(), 2, "nothing of another namespace");
+    }
+}
+
+#[test]
+fn a_reader_goes_on_from_any_place() {
+    let mut store = Store::default();
+    for i in 0..300 {
+        put(&mut store, &format!("p{}", i % 7), "", "");
+    }
+    for after in 0..=300 {
+        let seen: Vec<_> = store.head().history.since("pods", after).unwrap().map(|e| e.revision()).collect();
+        assert_eq!(seen, (after + 1..=300).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn bounded_the_history_of_large_objects_is_short() {
+    let mut store = Store::default();
+    for _ in 0..40 {
+        let value = json!({"metadata": {"name": "big", "resourceVersion": store.next_revision().to_string()},
+            "data": {"text": "x".repeat(1 << 20)}});
+        store.put(Object::of_value(Key::new("configmaps", "d", "big"), &value, &FIELDS).unwrap());
+    }
+    let kept = store.head().history.since("configmaps", store.head().history.oldest("configmaps")).unwrap().count();
+    // A version and its frame are two megabytes.
+    assert_eq!(kept, BYTES_PER_KIND_MAX / (2 << 20) - 1);
 }
 
 #[test]

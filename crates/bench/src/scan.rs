@@ -1,0 +1,96 @@
+//! Counting what arrives without decoding it: the client shares the machine with the server, and must not be what is measured.
+
+use anyhow::Result;
+use memchr::memchr;
+use memchr::memmem::Finder;
+
+/// Every so many lines one is looked at whole.
+pub const SAMPLE_EVERY: usize = 61;
+
+/// Counts lines over chunks cut anywhere; the first line and then each `SAMPLE_EVERY`th is handed out.
+#[derive(Default)]
+pub struct Lines {
+    pub seen: usize,
+    sample: Vec<u8>,
+}
+
+impl Lines {
+    pub fn feed(&mut self, mut chunk: &[u8], mut check: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        while let Some(end) = memchr(b'\n', chunk) {
+            if self.is_sample() {
+                self.sample.extend_from_slice(&chunk[..end]);
+                check(&self.sample)?;
+                self.sample.clear();
+            }
+            self.seen += 1;
+            chunk = &chunk[end + 1..];
+        }
+        if self.is_sample() {
+            self.sample.extend_from_slice(chunk);
+        }
+        Ok(())
+    }
+
+    fn is_sample(&self) -> bool {
+        self.seen.is_multiple_of(SAMPLE_EVERY)
+    }
+}
+
+/// Counts a word over chunks cut anywhere.
+pub struct Words<'a> {
+    word: Finder<'a>,
+    pub seen: usize,
+    /// The end of what came, which may hold the word's beginning.
+    rest: Vec<u8>,
+}
+
+impl<'a> Words<'a> {
+    pub fn of(word: &'a [u8]) -> Words<'a> {
+        Words { word: Finder::new(word), seen: 0, rest: Vec::new() }
+    }
+
+    pub fn feed(&mut self, chunk: &[u8]) {
+        // What is kept of the past and what is added to it are each shorter than the word: only a word across the seam is found.
+        let most = self.word.needle().len() - 1;
+        self.rest.extend_from_slice(&chunk[..chunk.len().min(most)]);
+        self.seen += self.word.find_iter(&self.rest).count() + self.word.find_iter(chunk).count();
+        if chunk.len() > most {
+            self.rest.clear();
+            self.rest.extend_from_slice(&chunk[chunk.len() - most..]);
+        } else {
+            self.rest.drain(..self.rest.len().saturating_sub(most));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_and_sampled_however_they_are_cut() {
+        let text: String = (0..200).map(|n| format!("line {n}\n")).collect();
+        for size in [1, 7, 64, 10_000] {
+            let (mut lines, mut sampled) = (Lines::default(), Vec::new());
+            for chunk in text.as_bytes().chunks(size) {
+                let keep = |line: &[u8]| {
+                    sampled.push(String::from_utf8_lossy(line).into_owned());
+                    Ok(())
+                };
+                lines.feed(chunk, keep).unwrap();
+            }
+            assert_eq!(lines.seen, 200);
+            assert_eq!(sampled, ["line 0", "line 61", "line 122", "line 183"]);
+        }
+    }
+
+    #[test]
+    fn words_are_counted_however_they_are_cut() {
+        let text = "\"uid\":1,\"uid\":2,\"uid\"\"uid\":".repeat(9);
+        for size in 1..text.len() {
+            let mut words = Words::of(b"\"uid\":");
+            text.as_bytes().chunks(size).for_each(|chunk| words.feed(chunk));
+            assert_eq!(words.seen, 27, "cut every {size}");
+        }
+    }
+}
