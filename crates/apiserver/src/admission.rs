@@ -5,7 +5,11 @@
 
 mod certificates;
 mod ingress;
+mod limits;
+mod owners;
 mod pod;
+mod podsecurity;
+pub mod quota;
 mod rbac;
 mod service;
 mod volume;
@@ -19,12 +23,14 @@ use crate::draft::{Draft, Part};
 pub use volume::default_storage_class;
 
 type Rule = fn(&mut Context, &Request, &mut Draft) -> Result<(), Status>;
+/// A rule about a valid object; the last argument takes warnings for the client.
+type Check = fn(&mut Context, &Request, &mut Draft, &mut Vec<String>) -> Result<(), Status>;
 
 const CERTIFICATES: &str = "certificatesigningrequests.certificates.k8s.io";
 
 /// Which rules see which kind before it is validated, in this order.
 const RULES: &[(&str, &[Rule])] = &[
-    ("pods", &[pod::service_account, pod::priority, pod::tolerations, pod::runtime_class]),
+    ("pods", &[limits::defaults, pod::service_account, pod::priority, pod::tolerations, pod::runtime_class]),
     ("persistentvolumeclaims", &[volume::default_class, volume::resize]),
     ("services", &[service::allocate]),
     ("ingresses.networking.k8s.io", &[ingress::default_class]),
@@ -37,13 +43,40 @@ const RULES: &[(&str, &[Rule])] = &[
     ("clusterrolebindings.rbac.authorization.k8s.io", &[rbac::no_borrowed_rights]),
 ];
 
+/// Which rules see a valid object, in this order; quotas come last, when the object is stored.
+const CHECKS: &[(&str, &[Check])] = &[
+    ("pods", &[limits::pod, podsecurity::pod]),
+    ("persistentvolumeclaims", &[limits::claim]),
+    ("namespaces", &[podsecurity::namespace]),
+    ("deployments.apps", &[podsecurity::template]),
+    ("replicasets.apps", &[podsecurity::template]),
+    ("statefulsets.apps", &[podsecurity::template]),
+    ("daemonsets.apps", &[podsecurity::template]),
+    ("replicationcontrollers", &[podsecurity::template]),
+    ("podtemplates", &[podsecurity::template]),
+    ("jobs.batch", &[podsecurity::template]),
+    ("cronjobs.batch", &[podsecurity::template]),
+];
+
 /// The same for changes of one part.
 const PART_RULES: &[(&str, Part, Rule)] =
     &[(CERTIFICATES, Part::Approval, certificates::approve), (CERTIFICATES, Part::Status, certificates::sign)];
 
 pub(crate) fn admit(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
+    owners::permitted(ctx, request, draft)?;
     let rules = RULES.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, rules)| *rules);
     rules.unwrap_or_default().iter().try_for_each(|rule| rule(ctx, request, draft))
+}
+
+/// Looks at a valid object.
+pub(crate) fn check(
+    ctx: &mut Context,
+    request: &Request,
+    draft: &mut Draft,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let checks = CHECKS.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, checks)| *checks);
+    checks.unwrap_or_default().iter().try_for_each(|check| check(ctx, request, draft, warnings))
 }
 
 /// Rules of status and other subresources.

@@ -1,5 +1,5 @@
 //! The life of every write, a user's or a controller's (One path): namespace → server's fields → defaults → preparation → admission →
-//! validation → generation → managed fields → store.
+//! validation → a look at the valid object → generation → managed fields → quota → store.
 //!
 //! A dry run does all but the last. A change that changes nothing stores nothing. Rows S-15, S-17, S-18, ST-12.
 
@@ -42,6 +42,9 @@ impl Draft {
             admission::admit_part(ctx, request, &mut self)?;
         }
         let typed = self.validate(ctx, warnings)?;
+        if self.part == Part::Whole {
+            admission::check(ctx, request, &mut self, warnings)?;
+        }
         self.count_generation();
         if !self.is_applied {
             managed::track(ctx, request, &mut self);
@@ -197,6 +200,9 @@ impl Draft {
         let created = self.is_creation();
         if created && ctx.store.snapshot().get(&self.key).is_some() {
             return Err(Status::already_exists(self.kind.group, self.kind.plural, self.name()));
+        }
+        if matches!(self.part, Part::Whole | Part::Scale) {
+            admission::quota::charge(ctx, &self, dry_run)?;
         }
         if !dry_run {
             self.new["metadata"]["resourceVersion"] = json!(ctx.store.next_revision().to_string());

@@ -4,6 +4,7 @@ mod admitted;
 mod custom;
 mod forms;
 mod kinds;
+mod limits;
 mod reads;
 mod rights;
 mod rubbish;

@@ -1,7 +1,8 @@
 //! Pod: its declaration, what the server fills in, and what may change.
 
+pub mod amounts;
 pub mod columns;
-mod qos;
+pub mod qos;
 mod update;
 
 use k8s_openapi::api::core::v1::Pod;
