@@ -21,6 +21,7 @@ mod garbage;
 mod namespace;
 mod node;
 mod queue;
+mod quota;
 mod recorder;
 mod replicaset;
 mod scheduler;
@@ -50,6 +51,7 @@ pub const ALL: &[Controller] = &[
     node::CONTROLLER,
     node::eviction::CONTROLLER,
     disruption::CONTROLLER,
+    quota::CONTROLLER,
     clusterrole::CONTROLLER,
     definition::CONTROLLER,
     garbage::CONTROLLER,
