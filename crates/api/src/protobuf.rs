@@ -19,7 +19,7 @@ mod wire;
 
 pub use frame::{field_of, item_head, sealed, watch_frame};
 pub use table::{Message, message, message_of};
-pub use wire::{Open, Writer};
+pub use wire::{Open, Reader, Wire, Writer};
 
 /// The media type of one object or list.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";

@@ -65,8 +65,8 @@ impl<'a> Clause<'a> {
         (-(self.quality * 1000.0) as i32, self.main == "*", self.sub == "*")
     }
 
-    fn is_met_by(&self, format: Format) -> bool {
-        let Some((main, sub)) = format.media_type().split_once('/') else { return false };
+    fn is_met_by(&self, media_type: &str) -> bool {
+        let Some((main, sub)) = media_type.split_once('/') else { return false };
         (self.main == main && (self.sub == sub || self.sub == "*")) || (self.main == "*" && self.sub == "*")
     }
 
@@ -88,15 +88,27 @@ impl<'a> Clause<'a> {
     }
 }
 
+/// The alternatives, the first being wanted most.
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause> = accept.split(',').filter_map(|one| Clause::read(one.trim())).collect();
+    clauses.sort_by_key(Clause::rank);
+    clauses
+}
+
+/// The media type that is wanted most; where nothing is said, the first.
+pub(crate) fn best(accept: &str, offered: &[&'static str]) -> Option<&'static str> {
+    let accept = if accept.is_empty() { "*/*" } else { accept };
+    clauses(accept).iter().find_map(|clause| offered.iter().find(|one| clause.is_met_by(one)).copied())
+}
+
 /// The first alternative that can be made.
 pub(crate) fn choose<'a>(accept: &'a str, allows: impl Fn(Format, Option<Convert>) -> bool) -> Option<Choice<'a>> {
     if accept.is_empty() {
         return Some(Choice { format: Format::Json, convert: None, pretty: false });
     }
-    let mut clauses: Vec<Clause> = accept.split(',').filter_map(|one| Clause::read(one.trim())).collect();
-    clauses.sort_by_key(Clause::rank);
+    let clauses = clauses(accept);
     let met = |clause: &Clause<'a>| {
-        let formats = Format::ALL.into_iter().filter(|format| clause.is_met_by(*format));
+        let formats = Format::ALL.into_iter().filter(|format| clause.is_met_by(format.media_type()));
         let mut choices = formats.filter_map(|format| clause.choice(format));
         choices.find(|choice| allows(choice.format, choice.convert))
     };

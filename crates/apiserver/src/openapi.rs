@@ -1,9 +1,10 @@
 //! OpenAPI: `/openapi/v3`, one document per group version, and `/openapi/v2` (ID-10, K-22).
 //!
 //! Printed from the registry and the schema when asked for and not kept: clients cache a document by the hash in its URL, which is
-//! made of what is declared and so is known without printing. The protobuf form of v2 is answered with 406.
+//! made of what is declared and so is known without printing. v2 comes in protobuf too (`gnostic.rs`), as kubectl asks for it.
 
 mod descriptions;
+mod gnostic;
 mod paths;
 mod schemas;
 
@@ -14,10 +15,16 @@ use serde_json::{Map, Value, json};
 use stead_api::{Request, Status};
 use stead_kinds::{Kind, Registry, SchemaRef};
 
+use crate::accept::best;
 use crate::reply::Body;
 use crate::version::{fnv64, version};
 use crate::{Head, Reply};
 use schemas::Components;
+
+const JSON: &str = "application/json";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The second is the old name of the third, by which kubectl asks.
+const V2_TYPES: &[&str] = &[JSON, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", V2_PROTOBUF];
 
 /// Which of the two specifications a document is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,21 +36,23 @@ enum Dialect {
 /// Serves a path below `/openapi`, given without it: `v3`, `v3/apis/apps/v1`, `v2`.
 pub(crate) fn serve(head: &Head, request: &Request, path: &[&str]) -> Result<Reply, Status> {
     let registry = &head.registry;
+    if path.first() == Some(&"v3") && best(&request.accept, &[JSON]).is_none() {
+        return Err(Status::unknown_form(&[JSON]));
+    }
     match path {
         ["v3"] => Ok(document(index(registry), hash_of_all(registry))),
         ["v3", "api", version] => group_version(registry, "", version),
         ["v3", "apis", group, version] => group_version(registry, group, version),
-        ["v2"] if !accepts_json(&request.accept) => {
-            Err(Status::not_acceptable("only application/json is served for /openapi/v2"))
-        }
-        ["v2"] => Ok(document(v2(registry), hash_of_all(registry))),
+        ["v2"] => match best(&request.accept, V2_TYPES).ok_or_else(|| Status::unknown_form(V2_TYPES))? {
+            JSON => Ok(document(v2(registry), hash_of_all(registry))),
+            _ => Ok(Reply::Body(Body {
+                content_type: V2_PROTOBUF.into(),
+                etag: Some(format!("\"{}\"", hash_of_all(registry))),
+                ..Body::json(200, gnostic::encode(&v2(registry)))
+            })),
+        },
         _ => Err(Status::no_such_path()),
     }
-}
-
-fn accepts_json(accept: &str) -> bool {
-    let mut types = accept.split(',').map(|one| one.split(';').next().unwrap_or_default().trim());
-    accept.trim().is_empty() || types.any(|one| matches!(one, "application/json" | "application/*" | "*/*"))
 }
 
 fn document(value: Value, hash: String) -> Reply {
@@ -81,6 +90,7 @@ fn base_path(group: &str, version: &str) -> String {
 static PRINTER: &[&str] = &[
     env!("CARGO_PKG_VERSION"),
     include_str!("openapi.rs"),
+    include_str!("openapi/gnostic.rs"),
     include_str!("openapi/paths.rs"),
     include_str!("openapi/schemas.rs"),
 ];

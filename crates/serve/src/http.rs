@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
-    USER_AGENT, WARNING,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
+    RETRY_AFTER, USER_AGENT, VARY, WARNING,
 };
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
@@ -25,8 +25,8 @@ use stead_api::{Form, Request, Status, User, request};
 use stead_apiserver::{Head, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
-use crate::Server;
 use crate::watch::Watch;
+use crate::{Server, gzip};
 use stead_apiserver::body::BODY_BYTES_MAX;
 
 /// How long a body may take to arrive.
@@ -176,10 +176,21 @@ async fn collect(body: Incoming) -> Result<Bytes, Status> {
 async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: Form) -> Result<Response<Out>, Status> {
     match reply {
         Reply::Body(body) => {
-            let unchanged = body.etag.as_deref().is_some_and(|tag| header(&parts.headers, &IF_NONE_MATCH) == tag);
+            let known = header(&parts.headers, &IF_NONE_MATCH);
+            let unchanged = body.etag.as_deref().is_some_and(|tag| is_among(tag, known));
             let code = if unchanged { StatusCode::NOT_MODIFIED } else { code(body.code) };
             let pieces = if unchanged { Vec::new() } else { body.pieces };
-            let mut response = Response::new(Out::pieces(pieces));
+            let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+            let packed = match gzip::is_due(&parts.headers, parts.uri.path(), length) {
+                true => gzip::pack(pieces.clone()).await,
+                false => None,
+            };
+            let is_packed = packed.is_some();
+            let mut response = Response::new(Out::pieces(packed.map_or(pieces, |one| vec![one])));
+            if is_packed {
+                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+            }
             *response.status_mut() = code;
             response.headers_mut().insert(CONTENT_TYPE, media_type(&body.content_type));
             if is_named_by_hash(parts, body.etag.as_deref()) {
@@ -187,7 +198,7 @@ async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: F
             }
             if let Some(tag) = body.etag.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
                 response.headers_mut().insert(ETAG, tag);
-                response.headers_mut().insert(http::header::VARY, HeaderValue::from_static("Accept"));
+                response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));
             }
             warn(response.headers_mut(), &body.warnings);
             Ok(response)
@@ -203,6 +214,11 @@ async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: F
 
 fn media_type(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}
+
+/// Whether a tag is among those of an If-None-Match header.
+fn is_among(tag: &str, known: &str) -> bool {
+    known.split(',').map(str::trim).any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
 }
 
 /// Whether the URL names the document by its very hash (`/openapi/v3/apis/apps/v1?hash=…`): then it never changes.

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod config;
 pub mod disk;
 pub mod fake;
+pub mod gzip;
 pub mod health;
 pub mod http;
 pub mod listen;

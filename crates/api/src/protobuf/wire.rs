@@ -4,7 +4,7 @@ use super::DecodeError;
 
 /// One field as it stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Wire<'a> {
+pub enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -22,7 +22,9 @@ impl Wire<'_> {
     }
 }
 
-pub(super) struct Reader<'a> {
+/// Reads a message field by field.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
     pub rest: &'a [u8],
 }
 
@@ -59,7 +61,7 @@ impl<'a> Reader<'a> {
         Ok(Some((number, wire)))
     }
 
-    pub fn varint(&mut self) -> Result<u64, DecodeError> {
+    pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0u64;
         for (index, byte) in self.rest.iter().enumerate() {
             // The tenth byte holds the last bit.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use stead_api::schema::definitions;
-
 use super::*;
 
 fn registry() -> Registry {
@@ -124,8 +122,20 @@ fn a_custom_resource_is_described_by_its_own_schema() {
 }
 
 #[test]
-fn the_other_form_of_v2_is_not_served() {
-    assert!(accepts_json("") && accepts_json("application/json, */*") && accepts_json("application/json;q=0.9"));
-    assert!(!accepts_json("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"));
-    assert!(!definitions().is_empty());
+fn v2_is_served_in_the_form_kubectl_asks_for() {
+    let mut server = crate::fixture::Server::new();
+    let mut ask = |accept: &str| {
+        let mut request = server.request("GET /openapi/v2", "").expect("a request");
+        request.accept = accept.into();
+        match server.perform(&request) {
+            Reply::Body(body) => (body.content_type.into_owned(), body.pieces.concat()),
+            other => (format!("{:?}", other.status().map(|status| status.code)), Vec::new()),
+        }
+    };
+    for accept in ["", "application/json, */*", "application/json;q=0.9"] {
+        assert_eq!(ask(accept).0, JSON, "{accept}");
+    }
+    assert_eq!(ask("application/yaml").0, "Some(406)");
+    let (content_type, bytes) = ask("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+    assert_eq!((content_type.as_str(), &bytes[..5]), (V2_PROTOBUF, &b"\x0a\x032.0"[..]));
 }
