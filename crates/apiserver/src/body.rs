@@ -57,6 +57,10 @@ pub fn decode_body(
     let Document { mut value, duplicates } = document;
     expected.check_type(&mut value)?;
     let mut strict_problems = duplicates;
+    if let Some(convert) = kind.convert.filter(|_| kind.old.is_some() && expected.kind == kind.kind) {
+        // The schema is the current version's.
+        (convert.to_stored)(&mut value);
+    }
     if let Some(schema) = &expected.schema {
         let unknown = schema.decode(&mut value).map_err(|error| expected.refuse(&value, &error.to_string()))?;
         strict_problems.extend(unknown);

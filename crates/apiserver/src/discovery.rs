@@ -103,7 +103,9 @@ fn core_versions() -> Value {
 fn groups(registry: &Registry) -> Vec<String> {
     let mut names: Vec<&str> = registry.all().map(|kind| kind.group).filter(|group| !group.is_empty()).collect();
     let place = |name: &str| GROUP_ORDER.iter().position(|one| *one == name).unwrap_or(GROUP_ORDER.len());
-    names.sort_by_key(|name| (place(name), *name));
+    // A group of old versions alone is looked at last.
+    let is_old = |name: &str| registry.all().filter(|kind| kind.group == name).all(|kind| kind.old.is_some());
+    names.sort_by_key(|name| (is_old(name), place(name), *name));
     names.dedup();
     names.into_iter().map(str::to_owned).collect()
 }
@@ -144,8 +146,10 @@ fn kinds<'a>(registry: &'a Registry, group: &'a str, version: &'a str) -> impl I
     registry.all().filter(move |kind| kind.group == group && kind.version == version)
 }
 
+/// Old versions have no verbs to show: they can be named, and clients that look for what there is pass them by.
 fn verbs(kind: &Kind) -> Vec<&'static str> {
     match kind.verbs {
+        _ if kind.old.is_some() => Vec::new(),
         Verbs::CreateOnly => vec!["create"],
         Verbs::ReadOnly => VERBS_READ.to_vec(),
         // Namespaces are deleted one by one.

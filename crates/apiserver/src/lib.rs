@@ -44,6 +44,7 @@ mod tests;
 
 use jiff::Timestamp;
 use stead_api::{Request, Target, Verb};
+use stead_kinds::Registry;
 
 pub use accept::{error_form, negotiate};
 pub use access::{Attributes, authenticate_token, authorize, authorize_request};
@@ -71,10 +72,20 @@ pub fn is_read(request: &Request) -> bool {
 
 /// Answers a request that changes nothing.
 pub fn serve_read(head: &Head, now: Timestamp, request: &Request) -> Reply {
-    read::serve(head, now, request).unwrap_or_else(Reply::failure)
+    let reply = read::serve(head, now, request).unwrap_or_else(Reply::failure);
+    reply.with_warnings(deprecation(&head.registry, request))
 }
 
 /// Performs a request that changes something.
 pub fn serve_write(ctx: &mut Context, request: &Request) -> Reply {
-    write::serve(ctx, request)
+    let warnings = deprecation(ctx.registry, request);
+    write::serve(ctx, request).with_warnings(warnings)
+}
+
+/// What clients are told that ask for a version which Kubernetes no longer serves.
+fn deprecation(registry: &Registry, request: &Request) -> Vec<String> {
+    let Some(resource) = request.resource() else { return Vec::new() };
+    let asked = registry.find(&resource.group, &resource.version, &resource.plural);
+    let Some(asked) = asked.filter(|kind| kind.old.is_some()) else { return Vec::new() };
+    registry.stored(asked.storage).and_then(|current| asked.deprecation(current)).into_iter().collect()
 }

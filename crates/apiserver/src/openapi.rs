@@ -150,7 +150,7 @@ fn v3(registry: &Registry, kinds: &[&Kind]) -> Value {
 
 fn v2(registry: &Registry) -> Value {
     let mut components = Components::new(registry, Dialect::V2);
-    let kinds: Vec<&Kind> = registry.all().collect();
+    let kinds: Vec<&Kind> = registry.all().filter(|kind| kind.old.is_none()).collect();
     let paths = paths::of_kinds(&kinds, &mut components);
     let token = json!({"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"});
     json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": components.finish(),

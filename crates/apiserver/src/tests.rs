@@ -5,6 +5,7 @@ mod custom;
 mod forms;
 mod kinds;
 mod limits;
+mod old;
 mod reads;
 mod rights;
 mod rubbish;

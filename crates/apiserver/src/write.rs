@@ -319,6 +319,9 @@ fn check_patched(
         _ => ctx.registry.schema(kind),
     };
     let Some(schema) = schema else { return Ok(()) };
+    if let Some(convert) = kind.convert.filter(|_| kind.old.is_some() && part != Part::Scale) {
+        (convert.to_stored)(patched);
+    }
     let mut problems = request.strict_problems.clone();
     problems.extend(schema.decode(patched).map_err(|error| Status::bad_request(error.to_string()))?);
     match request.options.field_validation {

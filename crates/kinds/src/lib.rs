@@ -71,6 +71,7 @@ pub mod names;
 pub mod namespace;
 pub mod networkpolicy;
 pub mod node;
+pub mod old;
 pub mod path;
 pub mod persistentvolume;
 pub mod persistentvolumeclaim;
@@ -142,6 +143,8 @@ pub struct Kind {
     pub create_on_update: bool,
     /// How a version other than the stored one is read and written; None for the stored version.
     pub convert: Option<Convert>,
+    /// Set for versions that Kubernetes no longer serves.
+    pub old: Option<old::Old>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -310,6 +313,7 @@ impl Kind {
             unconditional_update: true,
             create_on_update: false,
             convert: None,
+            old: None,
         }
     }
 

@@ -10,7 +10,7 @@ use stead_api::object::Fields;
 use stead_api::schema::{self, KindSchema};
 use stead_api::{KindName, Schema};
 
-use crate::{ALL, Kind, SchemaRef};
+use crate::{ALL, Kind, SchemaRef, old};
 
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -28,7 +28,7 @@ impl Registry {
     /// The built-in kinds and these custom ones.
     pub fn with(custom: impl IntoIterator<Item = (Kind, Arc<Value>)>) -> Registry {
         let mut registry = Registry::default();
-        for kind in ALL {
+        for kind in ALL.iter().chain(old::ALL) {
             registry.add(*kind);
         }
         for (kind, schema) in custom {
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn every_kind_is_found_by_resource_and_by_kind() {
         let registry = Registry::with([]);
-        for kind in ALL {
+        for kind in ALL.iter().chain(old::ALL) {
             assert_eq!(registry.find(kind.group, kind.version, kind.plural).map(|k| k.kind), Some(kind.kind));
             assert_eq!(registry.of_kind(&kind.api_version(), kind.kind).map(|k| k.plural), Some(kind.plural));
             let suffix = if kind.group.is_empty() { String::new() } else { format!(".{}", kind.group) };
@@ -107,6 +107,6 @@ mod tests {
             assert!(is_second_view || kind.storage == format!("{}{suffix}", kind.plural), "{}", kind.storage);
         }
         assert_eq!(registry.stored("events").map(|k| k.group), Some(""));
-        assert_eq!(registry.all().count(), ALL.len());
+        assert_eq!(registry.all().count(), ALL.len() + old::ALL.len());
     }
 }

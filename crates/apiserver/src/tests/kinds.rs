@@ -1,7 +1,7 @@
 //! Every kind's whole life, from one table: made, read, listed as a table, patched, its status written, deleted.
 
 use serde_json::{Value, json};
-use stead_kinds::{ALL, Kind, Verbs};
+use stead_kinds::{ALL, Kind, Verbs, old};
 
 use crate::fixture::{Server, pod};
 
@@ -118,7 +118,7 @@ fn collection(kind: &Kind) -> String {
 fn every_kind_lives_a_whole_life() {
     let mut server = Server::new();
     server.make("/apis/rbac.authorization.k8s.io/v1/clusterroles", json!({"metadata": {"name": "view"}}));
-    for kind in ALL {
+    for kind in ALL.iter().chain(old::ALL) {
         let Some(mut body) = minimal(kind) else { continue };
         if body["metadata"].is_null() {
             body["metadata"] = json!({"name": "a"});
