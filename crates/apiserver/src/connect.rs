@@ -5,14 +5,14 @@ use stead_api::{Request, Resource, Status};
 use stead_kinds::Kind;
 
 use crate::reply::StreamPlan;
-use crate::{Head, Reply, read};
+use crate::{Head, Reply, target};
 
 pub(crate) fn serve(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     let resource = request.resource().ok_or_else(Status::no_such_path)?;
     if kind.storage != "pods" {
         return proxy(head, request, kind, resource);
     }
-    let object = read::find(head, kind, request)?;
+    let object = target::find(head, kind, request)?;
     let pod = object.view::<Pod>();
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let container = match resource.subresource.as_str() {

@@ -13,7 +13,7 @@ use stead_kinds::Kind;
 use crate::draft::time_text;
 use crate::encode::ListMeta;
 use crate::select::Selection;
-use crate::{Context, Reply, custom, read};
+use crate::{Context, Reply, custom, target};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -120,7 +120,7 @@ impl Deleted {
 pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let options = DeleteOptions::of(request)?;
-    let found = ctx.store.snapshot().find(kind.storage, read::namespace_of(kind, resource), &resource.name).cloned();
+    let found = ctx.store.snapshot().find(kind.storage, target::namespace_of(kind, resource), &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     let deleted = delete(ctx, kind, object, &options)?;
     let warns = kind.storage == "jobs.batch" && options.propagation.is_none();

@@ -12,7 +12,7 @@ use crate::condition::set_condition;
 use crate::delete::{self, DeleteOptions};
 use crate::draft::{Draft, time_text};
 use crate::subresource::success;
-use crate::{Context, Reply, read};
+use crate::{Context, Reply, target};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 /// A budget that records more disrupted pods than this is refused until its controller has cleaned up.
@@ -25,7 +25,7 @@ pub(crate) fn evict(ctx: &mut Context, request: &Request, kind: &Kind) -> Result
     if !given.is_empty() && given != resource.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
-    let namespace = read::namespace_of(kind, resource);
+    let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     let options = DeleteOptions::read(&request.body["deleteOptions"], request)?;

@@ -33,6 +33,7 @@ mod scale;
 pub mod select;
 mod subresource;
 mod table;
+mod target;
 mod version;
 pub mod watch;
 pub mod write;

@@ -6,7 +6,7 @@ use stead_kinds::Kind;
 
 use crate::condition::set_condition;
 use crate::draft::{Draft, time_text};
-use crate::{Context, Reply, read};
+use crate::{Context, Reply, target};
 
 /// POST bindings: the older way, which names the pod in the body.
 pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request) -> Result<Reply, Status> {
@@ -18,7 +18,7 @@ pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request) -> Result<Reply
 /// POST pods/{name}/binding: the only way a pod gets a node.
 pub(crate) fn bind(ctx: &mut Context, request: &Request, kind: &Kind, name: &str) -> Result<Reply, Status> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
-    let namespace = read::namespace_of(kind, resource);
+    let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, name).cloned();
     let pod = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, name))?;
     let body = &request.body;

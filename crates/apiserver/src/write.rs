@@ -12,7 +12,7 @@ use stead_kinds::{Kind, Verbs};
 
 use crate::draft::{Draft, Part};
 use crate::pipeline::Written;
-use crate::{Context, Head, Reply, access, delete, encode, eviction, managed, read, scale, subresource};
+use crate::{Context, Head, Reply, access, delete, encode, eviction, managed, read, scale, subresource, target};
 
 /// How often a generated name is tried again when it is taken.
 const GENERATED_NAME_TRIES_MAX: usize = 8;
@@ -25,7 +25,7 @@ pub(crate) fn serve(ctx: &mut Context, request: &Request) -> Reply {
 
 fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, Status> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
-    let kind = read::resolve(ctx.registry, resource)?;
+    let kind = target::resolve(ctx.registry, resource)?;
     access::authorize_request(ctx.store.snapshot(), request)?;
     match kind.verbs {
         Verbs::All => {}
@@ -66,7 +66,7 @@ fn named_body(request: &Request, kind: &Kind, resource: &Resource) -> Result<Val
     if !map.get("metadata").is_some_and(Value::is_object) {
         map.insert("metadata".into(), json!({}));
     }
-    let namespace = read::namespace_of(kind, resource);
+    let namespace = target::namespace_of(kind, resource);
     let given = body["metadata"]["namespace"].as_str().unwrap_or_default();
     if !given.is_empty() && given != namespace && kind.namespaced {
         let why = match request.verb {
@@ -155,7 +155,7 @@ fn cut(stem: &str) -> &str {
 }
 
 fn stored(ctx: &Context, kind: &Kind, resource: &Resource) -> Option<Arc<Object>> {
-    ctx.store.snapshot().find(kind.storage, read::namespace_of(kind, resource), &resource.name).cloned()
+    ctx.store.snapshot().find(kind.storage, target::namespace_of(kind, resource), &resource.name).cloned()
 }
 
 fn update(
@@ -379,7 +379,7 @@ fn apply(
     match old {
         Some(old) => Draft::change(ctx, kind, part, old, merged)?.applied().finish(ctx, request, warnings),
         None => {
-            let namespace = read::namespace_of(kind, resource).to_owned();
+            let namespace = target::namespace_of(kind, resource).to_owned();
             Draft::creation(ctx, kind, &namespace, &resource.name, merged)?.applied().finish(ctx, request, warnings)
         }
     }

@@ -29,6 +29,9 @@ use crate::names::{CLAIM, DIRECTORY_PROVISIONER, NODE, POD, STORAGE_CLASS, VOLUM
 use crate::plan::{Controller, Plan, Settles, View, Watch};
 use crate::scheduler::{SELECTED_NODE, claim_names};
 
+/// Keeps a volume while a claim is bound to it (V-13).
+const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
+
 pub const CONTROLLER: Controller = Controller {
     name: "persistentvolume-controller",
     settles: Settles::Never,

@@ -6,11 +6,9 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use serde_json::json;
 use stead_api::Object;
 
-use super::{claim_spec, has_finalizer, matching, provision, with_finalizer, without_finalizer};
+use super::{VOLUME_PROTECTION, claim_spec, has_finalizer, matching, provision, with_finalizer, without_finalizer};
 use crate::names::{CLAIM, DIRECTORY_PROVISIONER, VOLUME};
 use crate::plan::{Note, Plan, View};
-
-pub const PROTECTION: &str = "kubernetes.io/pv-protection";
 
 pub fn reconcile(view: &View, volume: &Arc<Object>) -> Plan {
     let mut plan = Plan::none();
@@ -18,8 +16,8 @@ pub fn reconcile(view: &View, volume: &Arc<Object>) -> Plan {
         finish_deletion(view, volume, &mut plan);
         return plan;
     }
-    if !has_finalizer(volume, PROTECTION) {
-        plan.update(VOLUME, with_finalizer(volume, PROTECTION));
+    if !has_finalizer(volume, VOLUME_PROTECTION) {
+        plan.update(VOLUME, with_finalizer(volume, VOLUME_PROTECTION));
         return plan;
     }
     let typed = volume.view::<PersistentVolume>();
@@ -52,8 +50,8 @@ fn finish_deletion(view: &View, volume: &Arc<Object>, plan: &mut Plan) {
     if is_bound {
         return;
     }
-    if has_finalizer(volume, PROTECTION) {
-        plan.update(VOLUME, without_finalizer(volume, PROTECTION));
+    if has_finalizer(volume, VOLUME_PROTECTION) {
+        plan.update(VOLUME, without_finalizer(volume, VOLUME_PROTECTION));
     } else if has_finalizer(volume, DIRECTORY_PROVISIONER) && provision::node_of(view, volume).is_none() {
         // The node that had the directory is no more, so nobody can delete it.
         plan.update(VOLUME, without_finalizer(volume, DIRECTORY_PROVISIONER));

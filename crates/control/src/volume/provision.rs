@@ -10,7 +10,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
 use stead_api::Object;
 
-use super::{claim_spec, matching, persistent, was_told};
+use super::{VOLUME_PROTECTION, claim_spec, matching, was_told};
 use crate::names::{CLAIM, DIRECTORY_PROVISIONER, NODE, VOLUME, VOLUMES_DIRECTORY};
 use crate::plan::{Action, Note, Plan, View};
 use crate::scheduler::SELECTED_NODE;
@@ -59,7 +59,7 @@ pub fn provision(view: &View, claim: &Arc<Object>, class_object: &Object, class:
     let hostname = node.meta.label(HOSTNAME).unwrap_or(&node.key.name);
     let mut volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
     "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": DIRECTORY_PROVISIONER},
-        "finalizers": [persistent::PROTECTION, DIRECTORY_PROVISIONER]},
+        "finalizers": [VOLUME_PROTECTION, DIRECTORY_PROVISIONER]},
     "spec": {
         "capacity": {"storage": matching::requested(claim).to_string()},
         "accessModes": spec.access_modes.unwrap_or_default(),
