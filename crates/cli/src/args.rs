@@ -35,6 +35,7 @@ Flags of up and try (all but --kubeconfig also of install-service):
   --pod-cidr CIDR      addresses of pods (default 10.244.0.0/16)
   --dns-ip IP          address of the Service kube-dns (default: the tenth of the service range)
   --domain NAME        cluster domain (default cluster.local)
+  --eviction-hard EXPR free disk below which nodes take no new pods (default 'nodefs.available<10%'; also a size, <2Gi)
 Flags of down:
   --keep-containers    leave the containers running; the next `up` adopts them
   --grace-period N     kill what has not ended by itself after N seconds (default: what each pod asks for)
@@ -72,8 +73,16 @@ pub struct Args {
 }
 
 /// Flags with a value that the server reads.
-const SERVER_VALUES: &[&str] =
-    &["--api-port", "--nodes", "--fake-nodes", "--service-cidr", "--pod-cidr", "--dns-ip", "--domain"];
+const SERVER_VALUES: &[&str] = &[
+    "--api-port",
+    "--nodes",
+    "--fake-nodes",
+    "--service-cidr",
+    "--pod-cidr",
+    "--dns-ip",
+    "--domain",
+    "--eviction-hard",
+];
 
 /// Parses the arguments after the program's name.
 pub fn parse(args: &[String]) -> Result<Command> {

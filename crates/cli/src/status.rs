@@ -23,6 +23,9 @@ pub fn run(data_dir: &Path) -> Result<()> {
         own["memoryMegabytes"]
     );
     println!("data      {}", data_dir.display());
+    if let Some(trouble) = own["trouble"].as_str() {
+        println!("trouble   {trouble}");
+    }
     let nodes = client::get(data_dir, "/api/v1/nodes")?;
     println!("nodes     {}", summary(&nodes, ready_node));
     let pods = client::get(data_dir, "/api/v1/pods")?;

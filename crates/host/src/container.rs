@@ -27,6 +27,9 @@ use crate::{Fault, Host, Inner, log, mount, user};
 const KILL_WAIT: Duration = Duration::from_secs(30);
 /// A shim that does not answer this long is frozen (stopped, or the machine is out of memory).
 const SHIM_WAIT: Duration = Duration::from_secs(30);
+/// How long a shim may take from telling the end to its own.
+const LEAVING_WAIT: Duration = Duration::from_secs(1);
+const LEAVING_PAUSE: Duration = Duration::from_millis(2);
 const TERMINATION_MESSAGE_BYTES_MAX: u64 = 4096;
 
 /// What the host remembers of an attempt.
@@ -88,15 +91,27 @@ impl Host {
         let error = |e: io::Error| fault(Reason::CreateContainerError, e);
         fs::create_dir_all(&dir).map_err(error)?;
         let lock = File::options().create(true).append(true).open(dir.join("lock")).map_err(error)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(busy()),
-            Err(e) => return Err(error(e.into())),
+        let until = Instant::now() + LEAVING_WAIT;
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                // A shim tells the end a moment before it has let go of the name.
+                Err(rustix::io::Errno::WOULDBLOCK) if !self.is_name_running(key) && Instant::now() < until => {
+                    std::thread::sleep(LEAVING_PAUSE);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(busy()),
+                Err(e) => return Err(error(e.into())),
+            }
         }
         // Without a shim, whatever is in the group belongs to one that was killed.
         let group = self.container_group(key);
         self.cgroups.kill_all(&group).and_then(|()| self.cgroups.remove(&group)).map_err(error)?;
         Ok(lock)
+    }
+
+    fn is_name_running(&self, key: &ContainerRef) -> bool {
+        let state = self.inner.state();
+        state.values().any(|k| k.record.pod == key.pod && k.record.name == key.name && k.is_running())
     }
 
     fn prepare(&self, spec: &ContainerSpec, sandbox: &SandboxRecord, dir: &Path) -> Result<ContainerRecord, Fault> {

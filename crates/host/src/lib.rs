@@ -21,6 +21,7 @@ pub mod log;
 mod machine;
 mod mount;
 pub mod network;
+mod preflight;
 mod probe;
 mod probe_grpc;
 mod record;
@@ -53,6 +54,7 @@ pub use image::{BUILT_IN, ImageError, ImageStore};
 pub use image_load::load as load_images;
 pub use image_pull::pull as pull_image;
 pub use network::Network;
+pub use preflight::check_overlay;
 
 use cgroup::Cgroups;
 use container::Known;

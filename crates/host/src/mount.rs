@@ -151,7 +151,7 @@ pub fn ensure_volume(volume: &Volume, at: &Path, now: Timestamp) -> io::Result<(
             let size = size_bytes.map(|n| format!(",size={n}")).unwrap_or_default();
             tmpfs(at, &format!("mode=1777{size}"), MountFlags::NOSUID | MountFlags::NODEV)?;
         }
-        VolumeSource::Directory { path } => make_directory(path, 0o777)?,
+        VolumeSource::Directory { path } => make_lasting_directory(path)?,
         VolumeSource::HostPath { path, kind } => return ensure_host_path(path, *kind),
         VolumeSource::Block { device } => {
             return match fs::metadata(device) {
@@ -175,6 +175,14 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     }
     fs::create_dir_all(path).map_err(|e| io::Error::new(e.kind(), format!("create {}: {e}", path.display())))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// The directory of a persistent volume: what its users sync into it must not be lost with its own name.
+fn make_lasting_directory(path: &Path) -> io::Result<()> {
+    let kept = path.ancestors().find(|ancestor| ancestor.is_dir()).map(Path::to_path_buf);
+    make_directory(path, 0o777)?;
+    let made = path.ancestors().take_while(|ancestor| Some(*ancestor) != kept.as_deref());
+    made.filter_map(Path::parent).try_for_each(|parent| fs::File::open(parent)?.sync_all())
 }
 
 fn ensure_host_path(path: &Path, kind: HostPathKind) -> io::Result<()> {

@@ -174,7 +174,8 @@ impl Host {
         let _pod = self.locks.lock(uid);
         if let Some(mut record) = self.sandbox_record(uid).map_err(fault)? {
             record.ready = false;
-            record::write(&self.paths.sandbox(uid).join("sandbox.json"), &record).map_err(fault)?;
+            // A full disk must not keep a pod from ending; without its pins it is not ready either.
+            let _ = record::write(&self.paths.sandbox(uid).join("sandbox.json"), &record);
         }
         self.tear_down(uid).map_err(fault)?;
         Ok(Observation::SandboxStopped { pod: uid.to_string() })

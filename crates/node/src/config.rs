@@ -35,6 +35,48 @@ pub struct NodeConfig {
     /// After how long without a renewed lease the pods of StatefulSets are stopped. `None`: never, right for one node that
     /// shares its fate with the API server.
     pub fence_after: Option<SignedDuration>,
+    /// With less free space than this the node has disk pressure.
+    pub disk_pressure: Threshold,
+}
+
+/// A part of a disk, as the kubelet's `--eviction-hard` takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threshold {
+    Percent(u64),
+    Bytes(u64),
+}
+
+impl Threshold {
+    /// Upstream's `nodefs.available<10%`.
+    pub const DISK_PRESSURE: Threshold = Threshold::Percent(10);
+
+    /// `10%` or a quantity such as `5Gi`.
+    pub fn parse(text: &str) -> Option<Threshold> {
+        match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|p| *p <= 100).map(Threshold::Percent),
+            None => {
+                let bytes = text.parse::<Quantity>().ok()?.value();
+                u64::try_from(bytes).ok().map(Threshold::Bytes)
+            }
+        }
+    }
+
+    /// The same in bytes, of a disk of this size.
+    pub fn bytes_of(self, disk_bytes: u64) -> u64 {
+        match self {
+            Threshold::Percent(percent) => disk_bytes / 100 * percent,
+            Threshold::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Display for Threshold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Threshold::Percent(percent) => write!(f, "{percent}%"),
+            Threshold::Bytes(bytes) => write!(f, "{bytes}"),
+        }
+    }
 }
 
 /// The identity of a node, as Kubernetes names it.

@@ -33,5 +33,5 @@ mod tests;
 mod volume;
 
 pub use agent::{Input, NodeAgent, Output, RequestId};
-pub use config::{NodeConfig, node_user};
+pub use config::{NodeConfig, Threshold, node_user};
 pub use volume::{DIRECTORY_FINALIZER, DIRECTORY_PROVISIONER};

@@ -291,8 +291,8 @@ fn node_status(config: &NodeConfig, node: &Node, now: Timestamp) -> Value {
 }
 
 fn conditions(config: &NodeConfig, node: &Node, now: Timestamp) -> Vec<Value> {
-    // As upstream's hard eviction threshold: less than a tenth of the disk is pressure.
-    let is_disk_short = config.machine.disk_free_bytes < config.machine.disk_bytes / 10;
+    let machine = &config.machine;
+    let is_disk_short = machine.disk_free_bytes < config.disk_pressure.bytes_of(machine.disk_bytes);
     let disk = if is_disk_short {
         ("True", "KubeletHasDiskPressure", "kubelet has disk pressure")
     } else {

@@ -78,7 +78,8 @@ fn status(server: &Server) -> serde_json::Value {
         3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
     };
-    json!({"server": server.admin.url, "uptime": uptime, "pid": std::process::id(), "memoryMegabytes": resident_megabytes()})
+    json!({"server": server.admin.url, "uptime": uptime, "pid": std::process::id(), "memoryMegabytes": resident_megabytes(),
+        "trouble": server.plane.trouble().map(|why| why.to_string())})
 }
 
 fn resident_megabytes() -> u64 {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use stead_net::Cidr;
+use stead_node::Threshold;
 
-use crate::pki::write_private;
+use crate::files::{make_dirs, write_private};
 
 /// The least free space to start with; below it the store could not even write its first batch.
 const FREE_BYTES_MIN: u64 = 64 << 20;
@@ -27,6 +28,7 @@ pub struct Options {
     pub pod_cidr: Option<Cidr>,
     pub dns_ip: Option<Ipv4Addr>,
     pub domain: Option<String>,
+    pub disk_pressure: Option<Threshold>,
 }
 
 /// A cluster's facts, kept in `cluster.json`.
@@ -41,6 +43,8 @@ pub struct Config {
     pub pod_cidr: Cidr,
     pub dns_ip: Ipv4Addr,
     pub domain: String,
+    /// From when on the nodes have disk pressure.
+    pub disk_pressure: Threshold,
 }
 
 const API_PORT: u16 = 6443;
@@ -68,6 +72,7 @@ impl Config {
                 pod_cidr: options.pod_cidr.unwrap_or_else(|| free_range(POD_CIDR, taken)),
                 dns_ip: options.dns_ip.unwrap_or_else(|| offset(service_cidr, 10)),
                 domain: options.domain.clone().unwrap_or_else(|| "cluster.local".into()),
+                disk_pressure: Threshold::DISK_PRESSURE,
             }
         });
         let fixed = |flag: &str, same: bool| match same || is_new {
@@ -79,6 +84,7 @@ impl Config {
         fixed("--dns-ip", options.dns_ip.is_none_or(|ip| ip == config.dns_ip))?;
         fixed("--domain", options.domain.as_ref().is_none_or(|d| *d == config.domain))?;
         config.api_port = options.api_port.unwrap_or(config.api_port);
+        config.disk_pressure = options.disk_pressure.unwrap_or(config.disk_pressure);
         config.fake_nodes = options.fake_nodes.unwrap_or(config.fake_nodes);
         config.nodes = if options.no_node { 0 } else { options.nodes.unwrap_or(config.nodes.max(is_new.into())) };
         config.check()?;
@@ -130,7 +136,8 @@ impl Config {
     fn to_json(&self) -> Value {
         json!({"id": self.id, "apiPort": self.api_port, "nodes": self.nodes, "fakeNodes": self.fake_nodes,
             "serviceCidr": self.service_cidr.to_string(), "podCidr": self.pod_cidr.to_string(),
-            "dnsIp": self.dns_ip.to_string(), "domain": self.domain})
+            "dnsIp": self.dns_ip.to_string(), "domain": self.domain,
+            "evictionHard": self.disk_pressure.to_string()})
     }
 
     fn of_json(value: &Value) -> Option<Config> {
@@ -145,6 +152,8 @@ impl Config {
             pod_cidr: text("podCidr")?.parse().ok()?,
             dns_ip: text("dnsIp")?.parse().ok()?,
             domain: text("domain")?.to_owned(),
+            // Absent in descriptions of earlier versions.
+            disk_pressure: text("evictionHard").map_or(Some(Threshold::DISK_PRESSURE), Threshold::parse)?,
         })
     }
 }
@@ -154,6 +163,11 @@ pub fn parse_cidr(text: &str) -> Option<Cidr> {
     text.parse()
         .ok()
         .filter(|range: &Cidr| (8..=NODE_PREFIX).contains(&range.prefix_len()) && range.to_string() == text)
+}
+
+/// `nodefs.available<10%`, as the kubelet's flag; the one signal there is.
+pub fn parse_eviction_hard(text: &str) -> Option<Threshold> {
+    Threshold::parse(text.strip_prefix("nodefs.available<")?)
 }
 
 fn offset(range: Cidr, by: u32) -> Ipv4Addr {
@@ -176,7 +190,7 @@ pub fn preflight(options: &Options, needs_root: bool) -> Result<()> {
             "root is needed to run containers: use `sudo stead up`, or `stead up --no-node --data-dir DIR` for the control plane alone"
         );
     }
-    fs::create_dir_all(dir).with_context(|| format!("{} cannot be made; choose another --data-dir", dir.display()))?;
+    make_dirs(dir, 0o755).with_context(|| format!("{} cannot be made; choose another --data-dir", dir.display()))?;
     let space = rustix::fs::statvfs(dir).with_context(|| format!("look at the disk of {}", dir.display()))?;
     let free = space.f_bavail * space.f_frsize;
     if free < FREE_BYTES_MIN {
@@ -185,12 +199,6 @@ pub fn preflight(options: &Options, needs_root: bool) -> Result<()> {
             dir.display(),
             free >> 20,
             FREE_BYTES_MIN >> 20
-        );
-    }
-    let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if needs_root && !filesystems.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
-        bail!(
-            "this kernel has no overlayfs, which container images need: load it with `modprobe overlay`, or use `stead up --no-node`"
         );
     }
     Ok(())
@@ -234,6 +242,22 @@ mod tests {
         assert_eq!(again, config, "what was chosen stays");
         let moved = Options { service_cidr: parse_cidr("10.9.0.0/16"), ..options.clone() };
         assert!(Config::settle(&moved, &[], "x").unwrap_err().to_string().contains("--service-cidr cannot change"));
+        fs::remove_dir_all(&options.data_dir).unwrap();
+    }
+
+    #[test]
+    fn disk_pressure_is_asked_for_in_the_kubelets_words_and_kept() {
+        assert_eq!(parse_eviction_hard("nodefs.available<10%"), Some(Threshold::Percent(10)));
+        assert_eq!(parse_eviction_hard("nodefs.available<1Gi"), Some(Threshold::Bytes(1 << 30)));
+        for wrong in
+            ["10%", "memory.available<1Gi", "nodefs.available<", "nodefs.available<200%", "nodefs.available<-1"]
+        {
+            assert_eq!(parse_eviction_hard(wrong), None, "{wrong}");
+        }
+        let options = Options { disk_pressure: Some(Threshold::Bytes(7)), ..options("pressure") };
+        Config::settle(&options, &[], "abcdef").unwrap().save(&options.data_dir).unwrap();
+        let again = Options { disk_pressure: None, ..options.clone() };
+        assert_eq!(Config::settle(&again, &[], "x").unwrap().disk_pressure, Threshold::Bytes(7));
         fs::remove_dir_all(&options.data_dir).unwrap();
     }
 

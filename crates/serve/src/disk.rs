@@ -26,8 +26,19 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens or makes the store's file.
+    /// Opens or makes the store's file. A new one gets its name when it is whole and on disk.
     pub fn open(path: &Path) -> Result<Disk> {
+        if !path.exists() {
+            let fresh = path.with_extension("new");
+            let _ = std::fs::remove_file(&fresh);
+            let mut disk = Disk { path: fresh.clone(), database: None };
+            disk.reopen()?;
+            drop(disk);
+            std::fs::File::open(&fresh)
+                .and_then(|file| file.sync_all())
+                .with_context(|| format!("sync {}", fresh.display()))?;
+            crate::files::rename(&fresh, path)?;
+        }
         let mut disk = Disk { path: path.to_owned(), database: None };
         disk.reopen()?;
         Ok(disk)
@@ -40,6 +51,11 @@ impl Disk {
         builder.set_cache_size(CACHE_BYTES);
         self.database = Some(builder.create(&self.path).with_context(|| format!("open {}", self.path.display()))?);
         Ok(())
+    }
+
+    /// The store's file.
+    pub fn place(&self) -> &Path {
+        &self.path
     }
 
     fn database(&self) -> Result<&Database> {
@@ -142,6 +158,17 @@ mod tests {
             records.iter().map(|r| (r.key.to_string(), &r.json[..])).collect::<Vec<_>>(),
             [("pods/d/b".into(), &b"{2}"[..])]
         );
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    /// A power cut while the store was made left half of it beside: it never had its name.
+    #[test]
+    fn half_a_new_store_is_made_again() {
+        let path = path("half");
+        std::fs::write(path.with_extension("new"), b"redb").unwrap();
+        Disk::open(&path).unwrap().commit(1, &[write("a", Some("{1}"))]).unwrap();
+        assert!(!path.with_extension("new").exists());
+        assert_eq!(Disk::open(&path).unwrap().restore().unwrap().0, 1);
         std::fs::remove_file(&path).unwrap();
     }
 

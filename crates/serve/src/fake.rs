@@ -92,6 +92,7 @@ fn fake_node(n: u32, config: &Config) -> FakeNode {
         version: format!("{}.0+stead", crate::KUBERNETES_VERSION),
         user: node_user(&name),
         fence_after: None,
+        disk_pressure: stead_node::Threshold::DISK_PRESSURE,
         name: name.clone(),
     };
     FakeNode {

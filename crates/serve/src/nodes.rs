@@ -190,6 +190,7 @@ fn node_config(n: u32, config: &Config, data_dir: &Path, host: &Host) -> NodeCon
         version: format!("{}.0+stead", crate::KUBERNETES_VERSION),
         user: node_user(&name),
         fence_after: None,
+        disk_pressure: config.disk_pressure,
         name,
     }
 }

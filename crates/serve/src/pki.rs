@@ -5,12 +5,11 @@
 //! made anew at each start, so they always name the addresses of the day.
 
 use std::fs;
-use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::files::{make_dirs, write_private};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -45,7 +44,7 @@ pub struct Identity {
 impl Pki {
     /// Reads the keys below `dir`, making what is missing.
     pub fn open(dir: &Path) -> Result<Pki> {
-        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        make_dirs(dir, 0o755).with_context(|| format!("make {}", dir.display()))?;
         let key = key_file(&dir.join("ca.key"))?;
         let path = dir.join("ca.crt");
         if !path.exists() {
@@ -147,20 +146,6 @@ fn key_file(path: &PathBuf) -> Result<KeyPair> {
     }
     let pem = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     KeyPair::from_pem(&pem).with_context(|| format!("understand {}", path.display()))
-}
-
-/// Writes a file that only its owner may read, whole or not at all.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
-        .with_context(|| format!("write {}", fresh.display()))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("write {}", fresh.display()))?;
-    fs::rename(&fresh, path).with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

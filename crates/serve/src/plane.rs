@@ -1,8 +1,7 @@
 //! The control plane's thread: gather requests, step, commit, publish, answer.
 //!
 //! Guarantees (Durable): a reply leaves, and a head is published, only after the batch it came from is on disk. Requests that
-//! arrive during a commit form the next batch, so the cost of a sync is shared. When the disk refuses, writes wait and are tried
-//! again; reads go on from the last published head.
+//! arrive during a commit form the next batch, so the cost of a sync is shared. What happens when the disk refuses is in persist.rs.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -18,6 +17,7 @@ use stead_control::Plane;
 use tokio::sync::watch;
 
 use crate::disk::Disk;
+use crate::persist::{Outcome, Trouble, persist};
 
 /// Requests waiting for the plane; more are refused with 429.
 pub const WAITING_REQUESTS_MAX: usize = 4096;
@@ -29,7 +29,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// What happens with a reply.
 pub type Answer = Box<dyn FnOnce(Reply) + Send>;
 
-enum Ask {
+pub enum Ask {
     Request(Box<Request>, Answer),
     Stop,
 }
@@ -48,9 +48,15 @@ struct Shared {
     head: ArcSwap<Head>,
     kinds: RwLock<BTreeMap<KindName, watch::Sender<Revision>>>,
     listeners: RwLock<Vec<Listener>>,
+    trouble: Trouble,
 }
 
 impl PlaneHandle {
+    /// Why nothing can be written now, if so.
+    pub fn trouble(&self) -> Option<Arc<String>> {
+        self.shared.trouble.load_full()
+    }
+
     /// The published head.
     pub fn head(&self) -> Arc<Head> {
         self.shared.head.load_full()
@@ -110,6 +116,7 @@ pub fn start(plane: Plane, disk: Disk) -> std::io::Result<(PlaneHandle, JoinHand
         head: ArcSwap::from_pointee(plane.head()),
         kinds: RwLock::new(BTreeMap::new()),
         listeners: RwLock::new(Vec::new()),
+        trouble: Trouble::empty(),
     });
     let handle = PlaneHandle { shared: Arc::clone(&shared), asks };
     let thread = std::thread::Builder::new().name("plane".into()).spawn(move || run(plane, disk, inbox, &shared))?;
@@ -118,17 +125,19 @@ pub fn start(plane: Plane, disk: Disk) -> std::io::Result<(PlaneHandle, JoinHand
 
 fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) {
     loop {
-        let Some((requests, answers)) = gather(&inbox, plane.wake_at()) else { return };
+        let Some((requests, mut answers)) = gather(&inbox, plane.wake_at()) else { return };
         let batch = plane.step(Timestamp::now(), requests);
         if !batch.writes().is_empty() {
-            persist(&mut disk, batch.revision(), batch.writes());
+            let work = (batch.revision(), batch.writes());
+            if persist(&mut disk, work, &mut answers, &inbox, &shared.trouble) == Outcome::GivenUp {
+                return;
+            }
         }
         let keys: Vec<Key> = batch.writes().iter().map(|(key, _)| key.clone()).collect();
         let released = batch.synced();
         if !keys.is_empty() {
             publish(shared, released.head, &keys);
         }
-        let mut answers = answers;
         for (id, reply) in released.replies {
             if let Some(answer) = answers.get_mut(id as usize).and_then(Option::take) {
                 answer(reply);
@@ -162,25 +171,6 @@ fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>) -> Option<Gathered>
         next = if requests.len() < BATCH_REQUESTS_MAX { inbox.try_recv().ok() } else { None };
     }
     Some((requests, answers))
-}
-
-/// Commits, however long the disk refuses.
-fn persist(disk: &mut Disk, revision: Revision, writes: &[(Key, Option<bytes::Bytes>)]) {
-    const RETRY: Duration = Duration::from_secs(1);
-    let mut told = false;
-    while let Err(error) = disk.commit(revision, writes) {
-        if !told {
-            eprintln!("stead: the disk refuses writes ({error:#}): free space there; writes wait, reads go on");
-            told = true;
-        }
-        std::thread::sleep(RETRY);
-        if let Err(error) = disk.reopen() {
-            eprintln!("stead: open the store again: {error:#}");
-        }
-    }
-    if told {
-        eprintln!("stead: the disk takes writes again");
-    }
 }
 
 fn publish(shared: &Shared, head: Head, keys: &[Key]) {

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -27,9 +27,11 @@ use tokio::sync::mpsc;
 use crate::admin::{Admin, Containers, Down};
 use crate::config::{Config, Options, bind_api, preflight};
 use crate::disk::Disk;
+use crate::files::{make_dirs, write_private};
 use crate::nodes::Nodes;
-use crate::pki::{Identity, Pki, write_private};
+use crate::pki::{Identity, Pki};
 use crate::plane::PlaneHandle;
+use crate::say::say;
 use crate::{Server, listen, nodes, plane, token};
 
 /// How long a server that was just killed may hold its lock: the kernel takes its time over a large process.
@@ -78,7 +80,7 @@ fn tell_init() {
     };
     let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
     if let Err(error) = sent {
-        eprintln!("stead: NOTIFY_SOCKET could not be told: {error}");
+        say(format_args!("NOTIFY_SOCKET could not be told: {error}"));
     }
 }
 
@@ -98,8 +100,11 @@ fn start(options: &Options) -> Result<Running> {
     let nodes_wanted = !options.no_node && options.nodes != Some(0);
     preflight(options, nodes_wanted)?;
     let dir = &options.data_dir;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("run"))?;
+    make_dirs(&dir.join("run"), 0o700)?;
     let lock = take_lock(dir)?;
+    if nodes_wanted {
+        stead_host::check_overlay(&dir.join("run"))?;
+    }
     let config = Config::settle(options, &nodes::ranges_in_use(), &fresh_id()?)?;
     let listener = bind_api(config.api_port)?;
     config.save(dir)?;

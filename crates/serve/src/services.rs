@@ -16,6 +16,7 @@ use crate::Server;
 use crate::config::Config;
 use crate::nodes::node_name;
 use crate::plane::PlaneHandle;
+use crate::say::say;
 
 const DNS_PORT: u16 = 53;
 /// How soon rules that the kernel refused are tried again.
@@ -85,7 +86,7 @@ fn keep(mut proxy: Proxy, plane: &PlaneHandle, network: &Network, inbox: &Receiv
             let applied = network.apply(proxy.ruleset());
             is_due = applied.is_err();
             if let Err(error) = applied {
-                eprintln!("stead: the rules of Services could not be applied: {error}");
+                say(format_args!("the rules of Services could not be applied: {error}"));
             }
         }
         let wait = if is_due { APPLY_AGAIN } else { Duration::MAX };

@@ -14,13 +14,14 @@ use crate::config::Config;
 use crate::nodes::{self, Nodes};
 use crate::pki::Pki;
 use crate::run::{new_runtime, new_server, open_plane, take_lock};
+use crate::say::say;
 
 /// Takes everything of the cluster off the machine but its files. False when there was nothing.
 pub fn stop(dir: &Path, within: Option<Duration>) -> Result<bool> {
     let _lock = take_lock(dir)?;
     let Some(config) = Config::load(dir)?.filter(nodes::has_remains) else { return Ok(false) };
     if let Err(error) = in_order(dir, &config, Containers::Stop { within }) {
-        eprintln!("stead: {error:#}; what still runs is stopped without its pods' hooks");
+        say(format_args!("{error:#}; what still runs is stopped without its pods' hooks"));
     }
     nodes::sweep(dir)?;
     Ok(true)

@@ -84,6 +84,7 @@ impl Node {
             version: "v1.36.0".into(),
             user: node_user(&self.name),
             fence_after: self.fence_after,
+            disk_pressure: stead_node::Threshold::DISK_PRESSURE,
         }
     }
 }

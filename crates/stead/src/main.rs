@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use stead_cli::args::Flags;
 use stead_serve::Options;
-use stead_serve::config::parse_cidr;
+use stead_serve::config::{parse_cidr, parse_eviction_hard};
 
 mod image;
 
@@ -101,6 +101,10 @@ fn set(options: &mut Options, flag: &str, value: &str) -> Result<()> {
             options.pod_cidr = Some(parse_cidr(value).with_context(|| wrong("range such as 10.244.0.0/16"))?)
         }
         "--dns-ip" => options.dns_ip = Some(value.parse().with_context(|| wrong("address"))?),
+        "--eviction-hard" => {
+            options.disk_pressure =
+                Some(parse_eviction_hard(value).with_context(|| wrong("threshold such as nodefs.available<10%"))?)
+        }
         "--domain" => options.domain = Some(value.trim_end_matches('.').to_owned()),
         _ => bail!("there is no flag {flag}; `stead help` lists them"),
     }

@@ -76,6 +76,7 @@ pub fn config() -> NodeConfig {
         version: "v1.36.0".into(),
         user: node_user("n1"),
         fence_after: None,
+        disk_pressure: crate::Threshold::DISK_PRESSURE,
     }
 }
 

@@ -137,7 +137,8 @@ impl Cluster {
     pub fn flags(&self) -> String {
         let (data, config) = (self.data(), self.kubeconfig());
         format!(
-            "--data-dir {} --kubeconfig {} --api-port {} --service-cidr 10.{n}.0.0/17 --pod-cidr 10.{n}.128.0/17",
+            "--data-dir {} --kubeconfig {} --api-port {} --service-cidr 10.{n}.0.0/17 --pod-cidr 10.{n}.128.0/17 \
+             --eviction-hard nodefs.available\\<10Mi",
             data.display(),
             config.display(),
             self.api_port,

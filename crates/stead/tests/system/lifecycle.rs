@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Outcome, repository};
 
 /// A failure that a user understands: one line, no trace, and what to do.
 #[track_caller]
-fn one_line(outcome: Outcome, text: &str) {
+pub fn one_line(outcome: Outcome, text: &str) {
     let shown = outcome.to_string();
     let err = outcome.fails();
     assert_eq!(err.lines().count(), 1, "more or less than one line:\n{shown}");
@@ -93,6 +93,8 @@ fn mistakes_are_answered_with_one_line_that_says_what_to_do() {
     one_line(cluster.sh(&up), &format!("port {port} is in use"));
     one_line(cluster.sh("stead up --data-dir data --api-port 70000"), "70000");
     one_line(cluster.sh("stead up --data-dir data --api-port none"), "none");
+    one_line(cluster.sh("stead up --data-dir data --api-port 0"), "there is no port 0");
+    one_line(cluster.sh("stead up --data-dir data --api-port -1"), "-1");
     one_line(cluster.sh("stead up --data-dir data --api-port"), "--api-port needs a value");
     one_line(cluster.sh("stead up --data-dir data --service-cidr 10.0.0.0"), "10.0.0.0");
     one_line(cluster.sh("stead up --data-dir data --colour red"), "there is no flag --colour");

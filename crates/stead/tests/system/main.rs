@@ -3,6 +3,7 @@
 //! Each module is a story on a cluster of its own, so that stories can run side by side; [`cluster::Cluster`] takes everything
 //! away at the end, also after a failure. Waiting is always for something, with a deadline; nothing sleeps and hopes.
 
+mod adversity;
 mod cluster;
 mod counter;
 mod crashes;
