@@ -1,7 +1,7 @@
 //! `cargo xtask protobuf SOURCES`: the facts of Kubernetes' protobuf encoding, one message a line.
 //!
-//! `SOURCES` is the folder `k8s.io` with `api`, `apimachinery` and `apiextensions-apiserver` of v1.36, as Debian's packages
-//! `golang-k8s-api-dev`, `golang-k8s-apimachinery-dev` and `golang-k8s-apiextensions-apiserver-dev` install it (Apache-2.0). Each
+//! `SOURCES` is the folder `k8s.io` with `api`, `apimachinery`, `apiextensions-apiserver` and `kube-aggregator` of v1.36, as Debian's
+//! packages `golang-k8s-api-dev` and so on install it (Apache-2.0). Each
 //! `generated.proto` tells the fields' numbers and types; the tags of the Go structs beside it tell their JSON names and
 //! whether a zero value is left out. Only what the definitions in `schema/` name is kept, with the messages it is made of, and every
 //! property found there must be found here.
@@ -23,17 +23,19 @@ use serde_json::Value;
 
 const OUTPUT: &str = "schema/protobuf.txt";
 const DEFINITIONS: &str = "schema/definitions.txt";
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 /// Messages that the definitions do not name.
 const MORE: &[&str] = &[
-    "CreateOptions",
-    "DeleteOptions",
-    "PatchOptions",
-    "UpdateOptions",
-    "PartialObjectMetadata",
-    "PartialObjectMetadataList",
-    "Status",
+    "io.k8s.api.apidiscovery.v2.APIGroupDiscoveryList",
+    "io.k8s.api.apidiscovery.v2beta1.APIGroupDiscoveryList",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.CreateOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.PatchOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.UpdateOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadataList",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+    "io.k8s.apimachinery.pkg.apis.meta.v1beta1.PartialObjectMetadataList",
 ];
 
 /// Messages with a JSON form of their own: their decoding is code, not a table.
@@ -51,8 +53,8 @@ const SPECIAL: &[&str] = &[
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
 ];
 
-/// Packages of definitions that are not sent as protobuf, or whose sources are not among those read.
-const WITHOUT: &[&str] = &["io.k8s.kube-aggregator.", "io.k8s.apimachinery.pkg.version."];
+/// Packages of definitions that are not sent as protobuf.
+const WITHOUT: &[&str] = &["io.k8s.apimachinery.pkg.version."];
 
 #[derive(Debug)]
 struct Field {
@@ -77,7 +79,7 @@ struct Sources {
 pub fn run(sources: &Path) -> Result<()> {
     let messages = read(sources)?;
     let definitions = std::fs::read_to_string(DEFINITIONS).with_context(|| format!("read {DEFINITIONS}"))?;
-    let mut pending: Vec<String> = MORE.iter().map(|name| format!("{META}{name}")).collect();
+    let mut pending: Vec<String> = MORE.iter().map(|name| (*name).to_owned()).collect();
     for line in definitions.lines() {
         let (name, text) = line.split_once('\t').context("a line without a tab")?;
         if SPECIAL.contains(&name) || WITHOUT.iter().any(|prefix| name.starts_with(prefix)) {
@@ -103,7 +105,7 @@ pub fn run(sources: &Path) -> Result<()> {
 
 fn read(folder: &Path) -> Result<Messages> {
     let mut sources = Sources::default();
-    for part in ["api", "apimachinery", "apiextensions-apiserver"] {
+    for part in ["api", "apimachinery", "apiextensions-apiserver", "kube-aggregator"] {
         visit(&folder.join(part), &mut sources)?;
     }
     let Sources { mut messages, same } = sources;
@@ -187,7 +189,8 @@ fn visit(folder: &Path, sources: &mut Sources) -> Result<()> {
 /// `k8s.io.api.core.v1` as the definitions write it: `io.k8s.api.core.v1`.
 fn swapped(name: &str) -> String {
     let rest = name.trim_start_matches('.').trim_start_matches("k8s.io.");
-    format!("io.k8s.{}", rest.replace("apiextensions_apiserver", "apiextensions-apiserver"))
+    let rest = rest.replace("apiextensions_apiserver", "apiextensions-apiserver");
+    format!("io.k8s.{}", rest.replace("kube_aggregator", "kube-aggregator"))
 }
 
 fn package_of(text: &str) -> Option<String> {

@@ -17,11 +17,11 @@ const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.J
 pub(super) fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
     let mut envelope = Envelope { api_version: String::new(), kind: String::new(), raw: &[] };
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         match (number, wire) {
             (1, Wire::Bytes(bytes)) => {
                 let mut reader = Reader::new(bytes);
-                while let Some((number, wire)) = reader.next()? {
+                while let Some((number, wire)) = reader.field()? {
                     match number {
                         1 => envelope.api_version = string("apiVersion", wire)?.to_owned(),
                         2 => envelope.kind = string("kind", wire)?.to_owned(),
@@ -48,7 +48,7 @@ pub(super) fn message(
     let depth = depth.checked_sub(1).ok_or(DecodeError::Depth)?;
     let layout = of.layout();
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         let Some(field) = layout.field(number) else { continue };
         match (field.many, field.of) {
             (Many::One, Type::Message(inner)) if field.name.is_empty() => {
@@ -101,7 +101,7 @@ fn entry(field: &Field, bytes: &[u8], depth: usize) -> Result<(String, Value), D
     let mut key = String::new();
     let mut value = None;
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         match number {
             1 => key = string(field.name, wire)?.to_owned(),
             2 => value = Some(one(field, wire, Value::Null, depth)?),
@@ -199,7 +199,7 @@ fn double(field: &str, value: f64) -> Result<Value, DecodeError> {
 fn quantity(field: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
     let mut text = "";
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         if number == 1 {
             text = string(field, wire)?;
         }
@@ -210,7 +210,7 @@ fn quantity(field: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
 fn int_or_string(field: &str, bytes: &[u8]) -> Result<Value, DecodeError> {
     let (mut is_string, mut int, mut text) = (false, 0, "");
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         match (number, wire) {
             (1, Wire::Varint(kind)) => is_string = kind != 0,
             (2, Wire::Varint(number)) => int = number as i32,
@@ -228,7 +228,7 @@ fn time(field: &str, bytes: &[u8], form: &str) -> Result<Value, DecodeError> {
     }
     let (mut seconds, mut nanos) = (0, 0);
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         match (number, wire) {
             (1, Wire::Varint(number)) => seconds = number as i64,
             (2, Wire::Varint(number)) => nanos = number as i32,
@@ -245,7 +245,7 @@ fn time(field: &str, bytes: &[u8], form: &str) -> Result<Value, DecodeError> {
 fn json(field: &str, bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
     let mut raw: &[u8] = &[];
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         if number == 1 {
             raw = blob(field, wire)?;
         }
@@ -277,7 +277,7 @@ fn schema_or(of: Type, field: &str, bytes: &[u8], depth: usize) -> Result<Value,
     let mut allows = false;
     let schema_number = if matches!(of, Type::SchemaOrBool) { 2 } else { 1 };
     let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
+    while let Some((number, wire)) = reader.field()? {
         match (of, wire) {
             (_, wire) if number == schema_number => {
                 schema = Some(nested(of_schema, blob(field, wire)?, schema.unwrap_or_default(), depth)?);

@@ -78,7 +78,7 @@ pub fn item_head(number: u32, length: usize) -> Bytes {
 pub fn field_of(of: &'static Message, message: &Bytes, name: &str) -> Option<Bytes> {
     let wanted = of.number(name)?;
     let mut reader = Reader::new(message);
-    while let Ok(Some((number, wire))) = reader.next() {
+    while let Ok(Some((number, wire))) = reader.field() {
         if let (true, Wire::Bytes(bytes)) = (number == wanted, wire) {
             return Some(message.slice_ref(bytes));
         }

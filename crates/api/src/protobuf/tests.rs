@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::table::{Field, Many, Type, messages};
 use super::*;
 
+mod kinds;
+
 const POD: &str = "io.k8s.api.core.v1.Pod";
 
 fn of(name: &str) -> &'static Message {
@@ -200,4 +202,58 @@ fn what_is_wrong_is_told() {
     }
     let wrong = encode(of(POD), &json!({"spec": {"containers": 1}})).expect_err("no list");
     assert_eq!(wrong.to_string(), "invalid type: integer `1`, expected a list for field containers");
+}
+
+/// A pod as a StatefulSet's is in a cluster, status and managed fields included: three kilobytes.
+fn real_pod() -> Value {
+    let owned = |path: &str| json!({"f:metadata": {"f:labels": {".": {}, "f:app": {}}}, "f:spec": {path: {"f:image": {}, "f:name": {}, "f:resources": {}}}});
+    let entry = |manager: &str, path: &str| {
+        json!({"manager": manager, "operation": "Update", "apiVersion": "v1", "time": "2026-01-02T03:04:05Z",
+            "fieldsType": "FieldsV1", "fieldsV1": owned(path)})
+    };
+    let condition = |name: &str| json!({"type": name, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-01-02T03:04:05Z"});
+    let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web-0", "generateName": "web-", "namespace": "default", "uid": "5c2d4a51-4c35-4e0f-9e1c-000000000001",
+            "resourceVersion": "12345", "creationTimestamp": "2026-01-02T03:04:05Z",
+            "labels": {"app": "web", "controller-revision-hash": "web-6b4f9f", "statefulset.kubernetes.io/pod-name": "web-0"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "u", "controller": true, "blockOwnerDeletion": true}],
+            "managedFields": [entry("controller", "f:containers"), entry("agent", "f:status")]},
+        "spec": {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-web-0"}},
+                {"name": "token", "projected": {"defaultMode": 420, "sources": [{"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}]}}],
+            "containers": [{"name": "web", "image": "stead.local/demo:1", "args": ["counter"],
+                "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+                "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                "readinessProbe": {"httpGet": {"path": "/", "port": "http", "scheme": "HTTP"}, "periodSeconds": 1},
+                "terminationMessagePath": "/dev/termination-log", "imagePullPolicy": "IfNotPresent"}],
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst", "nodeName": "node-1",
+            "serviceAccountName": "default", "hostname": "web-0", "subdomain": "web", "schedulerName": "default-scheduler",
+            "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]},
+        "status": {"phase": "Running", "podIP": "10.244.0.7", "hostIP": "192.168.1.2", "startTime": "2026-01-02T03:04:05Z",
+            "conditions": conditions,
+            "containerStatuses": [{"name": "web", "image": "stead.local/demo:1", "imageID": "sha256:0", "ready": true, "restartCount": 0,
+                "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}}}]}})
+}
+
+/// `cargo test --release -p stead-api -- --ignored --nocapture speed_of_protobuf`
+#[test]
+#[ignore = "measures; meaningful in release builds on a quiet machine"]
+fn speed_of_protobuf() {
+    const COUNT: u32 = 20_000;
+    let text = real_pod().to_string();
+    let made = encode_json(of(POD), text.as_bytes()).expect("a message");
+    println!("{} bytes of JSON are {} of protobuf", text.len(), made.len());
+    let told = |what: &str, run: &mut dyn FnMut()| {
+        let begun = std::time::Instant::now();
+        (0..COUNT).for_each(|_| run());
+        let each = begun.elapsed() / COUNT;
+        println!("{what}: {each:?} each, {:.0} MB of JSON a second", text.len() as f64 / each.as_secs_f64() / 1e6);
+    };
+    told("JSON to protobuf", &mut || assert!(encode_json(of(POD), text.as_bytes()).is_ok()));
+    told("JSON to a tree", &mut || assert!(serde_json::from_str::<Value>(&text).is_ok()));
+    let tree = real_pod();
+    told("a tree to protobuf", &mut || assert!(encode(of(POD), &tree).is_ok()));
+    told("protobuf to a tree", &mut || assert!(decode(of(POD), &made).is_ok()));
+    told("a copy", &mut || assert!(!std::hint::black_box(made.clone()).is_empty()));
 }

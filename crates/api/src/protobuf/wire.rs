@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, if there is one.
-    pub fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
+    pub fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>, DecodeError> {
         if self.rest.is_empty() {
             return Ok(None);
         }

@@ -248,7 +248,7 @@ mod tests {
         for wanted in path {
             let mut reader = Reader::new(bytes);
             bytes = loop {
-                match reader.next().ok()?? {
+                match reader.field().ok()?? {
                     (number, Wire::Bytes(found)) if number == *wanted => break found,
                     _ => {}
                 }
