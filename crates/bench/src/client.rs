@@ -17,10 +17,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use serde_json::Value;
+use stead_api::Format;
 use stead_api::document::parse_yaml;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::form;
 
 /// How much of a socket is read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -37,11 +40,13 @@ pub struct Target {
     token: Option<String>,
     /// Workers on one HTTP/2 connection; None speaks HTTP/1.1, a connection for each.
     shared_by: Option<usize>,
+    /// Of bodies and answers.
+    pub format: Format,
 }
 
 impl Target {
     /// Reads a context of a kubeconfig.
-    pub fn load(path: &str, context: Option<&str>, shared_by: Option<usize>) -> Result<Target> {
+    pub fn load(path: &str, context: Option<&str>, shared_by: Option<usize>, format: Format) -> Result<Target> {
         let text = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
         let config = parse_yaml(&text).map_err(|e| anyhow::anyhow!("{path}: {e}"))?.value;
         let current =
@@ -80,6 +85,7 @@ impl Target {
             tls: TlsConnector::from(Arc::new(tls)),
             token: user["token"].as_str().map(str::to_owned),
             shared_by,
+            format,
         })
     }
 
@@ -103,7 +109,11 @@ impl Target {
                 Sender::Http2(sender)
             }
         };
-        Ok(Connection { sender, host: self.address.clone(), token: self.token.clone() })
+        Ok(self.connection(sender))
+    }
+
+    fn connection(&self, sender: Sender) -> Connection {
+        Connection { sender, host: self.address.clone(), token: self.token.clone(), format: self.format }
     }
 
     /// One for each of `count` workers: HTTP/2 workers share connections.
@@ -115,7 +125,7 @@ impl Target {
                 _ => None,
             };
             made.push(match shared {
-                Some(sender) => Connection { sender, host: self.address.clone(), token: self.token.clone() },
+                Some(sender) => self.connection(sender),
                 None => self.connect().await?,
             });
         }
@@ -148,6 +158,7 @@ pub struct Connection {
     sender: Sender,
     host: String,
     token: Option<String>,
+    pub format: Format,
 }
 
 impl Connection {
@@ -161,7 +172,7 @@ impl Connection {
             .method(method)
             .uri(uri)
             .header(header::USER_AGENT, "stead-bench")
-            .header(header::ACCEPT, "application/json");
+            .header(header::ACCEPT, form::accept(self.format));
         if !content_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
@@ -199,11 +210,17 @@ impl Connection {
     }
 
     pub async fn get(&mut self, path: &str) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.call(Method::GET, path, "", "").await?)?)
+        form::decoded(&self.call(Method::GET, path, "", "").await?)
+    }
+
+    /// Makes an object and leaves the answer as it is.
+    pub async fn create(&mut self, path: &str, object: &Value) -> Result<Bytes> {
+        let body = form::encoded(self.format, object)?;
+        self.call(Method::POST, path, self.format.media_type(), body).await
     }
 
     pub async fn post(&mut self, path: &str, object: &Value) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.call(Method::POST, path, "application/json", object.to_string()).await?)?)
+        form::decoded(&self.create(path, object).await?)
     }
 
     pub async fn merge_patch(&mut self, path: &str, patch: &Value) -> Result<Bytes> {
@@ -212,7 +229,11 @@ impl Connection {
 
     /// Deletes; what is gone already is deleted too.
     pub async fn delete(&mut self, path: &str, options: &Value) -> Result<()> {
-        match self.call(Method::DELETE, path, "application/json", options.to_string()).await {
+        let mut options = options.clone();
+        options["apiVersion"] = "v1".into();
+        options["kind"] = "DeleteOptions".into();
+        let body = form::encoded(self.format, &options)?;
+        match self.call(Method::DELETE, path, self.format.media_type(), body).await {
             Err(error) if !error.to_string().contains("404") => Err(error),
             _ => Ok(()),
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::Plan;
 use crate::client::{Connection, Target};
+use crate::form::item_mark;
 use crate::process::memory;
 use crate::scan::Words;
 use crate::stats::{measure, report};
@@ -37,7 +38,7 @@ pub async fn run(target: &Target, plan: &Plan) -> Result<()> {
             "labels": {"app": "bench", "part": (n % 10).to_string()}}, "data": {"text": data}});
         let path = path.clone();
         async move {
-            c.call(Method::POST, &path, "application/json", object.to_string()).await?;
+            c.create(&path, &object).await?;
             Ok(c)
         }
     })
@@ -81,7 +82,7 @@ async fn lists(connection: &mut Connection, collection: &str, objects: usize) ->
     while (bytes < LIST_BYTES && took.len() < LISTS_MAX) || took.len() < 3 {
         let started = Instant::now();
         let mut body = connection.open(Method::GET, collection, "", Default::default()).await?;
-        let mut items = Words::of(b"\"uid\":\"");
+        let mut items = Words::of(item_mark(connection.format));
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             bytes += data.len();

@@ -8,12 +8,13 @@ use anyhow::{Context, Result, ensure};
 use http::Method;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::Plan;
 use crate::client::{Connection, Target};
 use crate::crud::{make_namespace, remove_namespace};
-use crate::scan::Lines;
+use crate::form::Events;
+use crate::scan::SAMPLE_EVERY;
 use crate::stats::report;
 
 const NAMESPACE: &str = "stead-bench-watch";
@@ -29,10 +30,10 @@ pub async fn run(target: &Target, plan: &Plan) -> Result<()> {
     let mut watchers = Vec::new();
     for mut connection in target.connections(plan.watchers).await? {
         let body = connection.open(Method::GET, &path, "", Default::default()).await?;
-        let changes = plan.changes;
+        let (changes, format) = (plan.changes, target.format);
         watchers.push(tokio::spawn(async move {
             let _held = connection;
-            follow(body, changes, begun).await
+            follow(body, Events::of(format, SAMPLE_EVERY), changes, begun).await
         }));
     }
     let written = Instant::now();
@@ -72,7 +73,7 @@ async fn write(
         let sent = begun.elapsed().as_nanos().to_string();
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("w-{number}")},
             "data": {"text": text, "sent": sent}});
-        connection.call(Method::POST, &collection, "application/json", object.to_string()).await?;
+        connection.create(&collection, &object).await?;
     }
 }
 
@@ -83,16 +84,15 @@ struct Seen {
 }
 
 /// Reads events until all have come; every so many one is decoded and compared with what was written.
-async fn follow(mut body: Incoming, changes: usize, begun: Instant) -> Result<Seen> {
-    let (mut lines, mut seen) = (Lines::default(), Seen { bytes: 0, delays: Vec::new() });
-    while lines.seen < changes {
+async fn follow(mut body: Incoming, mut events: Events, changes: usize, begun: Instant) -> Result<Seen> {
+    let mut seen = Seen { bytes: 0, delays: Vec::new() };
+    while events.seen() < changes {
         let Some(frame) = body.frame().await else {
-            anyhow::bail!("a watch ended after {} of {changes} events", lines.seen)
+            anyhow::bail!("a watch ended after {} of {changes} events", events.seen())
         };
         let Ok(data) = frame?.into_data() else { continue };
         seen.bytes += data.len();
-        lines.feed(&data, |line| {
-            let event: Value = serde_json::from_slice(line)?;
+        events.feed(&data, |event| {
             let data = &event["object"]["data"];
             ensure!(event["type"] == "ADDED", "an event that nobody caused: {event}");
             ensure!(

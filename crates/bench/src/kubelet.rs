@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::client::{Connection, Target};
+use crate::form::Events;
 
 pub const NODE: &str = "stead-bench-node";
 /// Connections over which statuses are written.
@@ -43,22 +44,20 @@ impl Kubelet {
         let path = format!("/api/v1/pods?watch=true&fieldSelector=spec.nodeName%3D{NODE}");
         let mut body = connection.open(Method::GET, &path, "", Default::default()).await?;
         tasks.push(tokio::spawn(async move {
+            let (mut events, mut next, mut done) = (Events::of(connection.format, 1), 0, BTreeSet::new());
             let _held = connection;
-            let (mut line, mut next, mut done) = (Vec::new(), 0, BTreeSet::new());
             while let Some(Ok(frame)) = body.frame().await {
                 let Ok(data) = frame.into_data() else { continue };
-                for byte in data {
-                    if byte != b'\n' {
-                        line.push(byte);
-                        continue;
-                    }
-                    let Ok(mut event) = serde_json::from_slice::<Value>(&line) else { return };
-                    line.clear();
+                let fed = events.feed(&data, |mut event| {
                     let pod = event["object"].take();
                     if event["type"] != "DELETED" && concerns(&pod, &mut done) {
                         let _ = senders[next % WRITERS].send(pod);
                         next += 1;
                     }
+                    Ok(())
+                });
+                if fed.is_err() {
+                    return;
                 }
             }
         }));

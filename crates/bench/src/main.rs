@@ -6,6 +6,7 @@
 mod client;
 mod crud;
 mod fanout;
+mod form;
 mod kubelet;
 mod process;
 mod scan;
@@ -15,6 +16,7 @@ mod stats;
 use anyhow::{Context, Result, bail};
 
 use client::Target;
+use stead_api::Format;
 
 const HELP: &str = "\
 usage: stead-bench --kubeconfig FILE [FLAGS] SUITE…
@@ -26,6 +28,7 @@ suites: crud watch sets idle startup all (crud watch sets)
   --workers N       requests in flight (default 64)
   --watchers N      watchers of watch (default 100)
   --changes N       objects made while they watch (default 10000)
+  --protobuf        send and ask for protobuf, as Go's controllers do (default: JSON)
   --http2 N         speak HTTP/2, N workers or watchers to a connection (default: HTTP/1.1, a connection for each)
   --pods N          replicas of sets (default 100)
   --pid N           process of idle, and whose memory crud tells: repeat for servers of several processes
@@ -70,6 +73,7 @@ async fn run(args: &[String]) -> Result<()> {
         stop: None,
     };
     let (mut kubeconfig, mut context, mut shared_by, mut suites) = (None, None, None, Vec::new());
+    let mut format = Format::Json;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -79,6 +83,7 @@ async fn run(args: &[String]) -> Result<()> {
             "--objects" => plan.objects = value()?.parse()?,
             "--calls" => plan.calls = Some(value()?.parse()?),
             "--keep" => plan.keep = true,
+            "--protobuf" => format = Format::Protobuf,
             "--http2" => shared_by = Some(value()?.parse()?),
             "--changes" => plan.changes = value()?.parse()?,
             "--workers" => plan.workers = value()?.parse()?,
@@ -100,7 +105,7 @@ async fn run(args: &[String]) -> Result<()> {
         bail!("name a suite\n{HELP}");
     }
     let target = || -> Result<Target> {
-        Target::load(kubeconfig.as_deref().context("--kubeconfig is needed")?, context.as_deref(), shared_by)
+        Target::load(kubeconfig.as_deref().context("--kubeconfig is needed")?, context.as_deref(), shared_by, format)
     };
     println!("{:<34} {:>12} {:>10} {:>10}", "measured", "per second", "p50 ms", "p99 ms");
     for suite in &suites {

@@ -4,17 +4,21 @@ use anyhow::Result;
 use memchr::memchr;
 use memchr::memmem::Finder;
 
-/// Every so many lines one is looked at whole.
+/// Of so many events one is looked at whole.
 pub const SAMPLE_EVERY: usize = 61;
 
-/// Counts lines over chunks cut anywhere; the first line and then each `SAMPLE_EVERY`th is handed out.
-#[derive(Default)]
+/// Counts lines over chunks cut anywhere; the first line and then each `every`th is handed out.
 pub struct Lines {
     pub seen: usize,
+    every: usize,
     sample: Vec<u8>,
 }
 
 impl Lines {
+    pub fn every(every: usize) -> Lines {
+        Lines { seen: 0, every, sample: Vec::new() }
+    }
+
     pub fn feed(&mut self, mut chunk: &[u8], mut check: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while let Some(end) = memchr(b'\n', chunk) {
             if self.is_sample() {
@@ -32,7 +36,51 @@ impl Lines {
     }
 
     fn is_sample(&self) -> bool {
-        self.seen.is_multiple_of(SAMPLE_EVERY)
+        self.seen.is_multiple_of(self.every)
+    }
+}
+
+/// The same for frames, each with its length in four bytes before it.
+pub struct Frames {
+    pub seen: usize,
+    every: usize,
+    head: Vec<u8>,
+    /// What is to come of the frame whose head has come.
+    left: usize,
+    sample: Vec<u8>,
+}
+
+impl Frames {
+    pub fn every(every: usize) -> Frames {
+        Frames { seen: 0, every, head: Vec::new(), left: 0, sample: Vec::new() }
+    }
+
+    pub fn feed(&mut self, mut chunk: &[u8], mut check: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        loop {
+            if self.left == 0 {
+                let (head, rest) = chunk.split_at(chunk.len().min(4 - self.head.len()));
+                self.head.extend_from_slice(head);
+                chunk = rest;
+                let Ok(length) = <[u8; 4]>::try_from(&self.head[..]) else { return Ok(()) };
+                self.left = u32::from_be_bytes(length) as usize;
+                self.head.clear();
+            }
+            let (body, rest) = chunk.split_at(chunk.len().min(self.left));
+            let is_sample = self.seen.is_multiple_of(self.every);
+            if is_sample {
+                self.sample.extend_from_slice(body);
+            }
+            self.left -= body.len();
+            chunk = rest;
+            if self.left > 0 {
+                return Ok(());
+            }
+            if is_sample {
+                check(&self.sample)?;
+                self.sample.clear();
+            }
+            self.seen += 1;
+        }
     }
 }
 
@@ -71,7 +119,7 @@ mod tests {
     fn lines_are_counted_and_sampled_however_they_are_cut() {
         let text: String = (0..200).map(|n| format!("line {n}\n")).collect();
         for size in [1, 7, 64, 10_000] {
-            let (mut lines, mut sampled) = (Lines::default(), Vec::new());
+            let (mut lines, mut sampled) = (Lines::every(SAMPLE_EVERY), Vec::new());
             for chunk in text.as_bytes().chunks(size) {
                 let keep = |line: &[u8]| {
                     sampled.push(String::from_utf8_lossy(line).into_owned());

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::Plan;
 use crate::client::Target;
 use crate::crud::{make_namespace, remove_namespace};
+use crate::form::Events;
 use crate::kubelet::{Kubelet, NODE};
 use crate::stats::report;
 
@@ -75,19 +76,15 @@ async fn wait(target: &Target, name: &str, wanted: impl Fn(&Value) -> bool) -> R
     let mut connection = target.connect().await?;
     let mut body = connection.open(Method::GET, &path, "", Default::default()).await?;
     let watch = async {
-        let mut line = Vec::new();
+        let (mut events, mut is_done) = (Events::of(target.format, 1), false);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
-            for byte in data {
-                if byte != b'\n' {
-                    line.push(byte);
-                    continue;
-                }
-                let event: Value = serde_json::from_slice(&line)?;
-                line.clear();
-                if wanted(&event["object"]["status"]) {
-                    return Ok(());
-                }
+            events.feed(&data, |event| {
+                is_done = is_done || wanted(&event["object"]["status"]);
+                Ok(())
+            })?;
+            if is_done {
+                return Ok(());
             }
         }
         bail!("the watch of {name} ended")
