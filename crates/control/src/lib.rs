@@ -10,7 +10,9 @@ pub mod names;
 pub mod plan;
 pub mod plane;
 
+mod autoscaler;
 mod clusterrole;
+mod cronjob;
 mod definition;
 mod deployment;
 mod disruption;
@@ -18,6 +20,7 @@ mod endpoints;
 mod endpointslice;
 pub mod facts;
 mod garbage;
+mod job;
 mod namespace;
 mod node;
 mod queue;
@@ -41,6 +44,10 @@ pub const ALL: &[Controller] = &[
     statefulset::CONTROLLER,
     deployment::CONTROLLER,
     replicaset::CONTROLLER,
+    replicaset::OF_CONTROLLERS,
+    cronjob::CONTROLLER,
+    job::CONTROLLER,
+    job::ttl::CONTROLLER,
     // The scheduler promises a node to claims before they are looked at.
     scheduler::CONTROLLER,
     volume::ephemeral::CONTROLLER,
@@ -52,6 +59,7 @@ pub const ALL: &[Controller] = &[
     node::eviction::CONTROLLER,
     disruption::CONTROLLER,
     quota::CONTROLLER,
+    autoscaler::CONTROLLER,
     clusterrole::CONTROLLER,
     definition::CONTROLLER,
     garbage::CONTROLLER,

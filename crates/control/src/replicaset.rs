@@ -1,4 +1,4 @@
-//! ReplicaSet → pods.
+//! ReplicaSet → pods, and ReplicationController → pods, which is the same under an older name.
 //!
 //! Guarantees: as many active pods as asked for, made in slow-start batches, removed in upstream's ranking (unassigned before assigned,
 //! Pending before Running, not ready before ready, lower deletion cost, more replicas on the node, younger first).
@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as TypedSelector;
 use serde_json::{Value, json};
-use stead_api::{Key, LabelSelector, Object};
+use stead_api::{Key, KindName, LabelSelector, Object};
 use stead_store::Event;
 
 use crate::facts::{self, Availability};
-use crate::names::{POD, REPLICA_SET};
+use crate::names::{POD, REPLICA_SET, REPLICATION_CONTROLLER};
 use crate::plan::{Action, Controller, Note, Plan, Settles, View, Watch};
 
 /// How many pods one plan makes or removes (upstream: 500 per sync, in slow-start batches).
@@ -28,30 +29,81 @@ pub const CONTROLLER: Controller = Controller {
     settles: Settles::AfterStatus,
     watches: &[
         Watch { kind: REPLICA_SET, keys: |_, event| vec![event.key().clone()] },
-        Watch { kind: POD, keys: sets_of_pod },
+        Watch { kind: POD, keys: |view, event| sets_of_pod(view, event, &SETS) },
     ],
     reconcile,
 };
 
-fn sets_of_pod(view: &View, event: &Event) -> Vec<Key> {
+pub const OF_CONTROLLERS: Controller = Controller {
+    name: "replication-controller",
+    settles: Settles::AfterStatus,
+    watches: &[
+        Watch { kind: REPLICATION_CONTROLLER, keys: |_, event| vec![event.key().clone()] },
+        Watch { kind: POD, keys: |view, event| sets_of_pod(view, event, &CONTROLLERS) },
+    ],
+    reconcile,
+};
+
+/// What tells the two kinds apart.
+struct Names {
+    storage: KindName,
+    api_version: &'static str,
+    kind: &'static str,
+}
+
+const SETS: Names = Names { storage: REPLICA_SET, api_version: "apps/v1", kind: "ReplicaSet" };
+const CONTROLLERS: Names = Names { storage: REPLICATION_CONTROLLER, api_version: "v1", kind: "ReplicationController" };
+
+fn names(set: &Object) -> &'static Names {
+    if set.key.kind == REPLICATION_CONTROLLER { &CONTROLLERS } else { &SETS }
+}
+
+/// What a set asks for, whichever kind it is.
+#[derive(Default)]
+struct Wanted {
+    replicas: Option<i32>,
+    min_ready_seconds: Option<i32>,
+    selector: TypedSelector,
+    template: Option<PodTemplateSpec>,
+}
+
+fn wanted(set: &Object) -> Wanted {
+    if set.key.kind == REPLICATION_CONTROLLER {
+        let typed = set.view::<ReplicationController>();
+        return typed.spec.as_ref().map_or(Wanted::default(), |spec| Wanted {
+            replicas: spec.replicas,
+            min_ready_seconds: spec.min_ready_seconds,
+            selector: stead_kinds::replicationcontroller::selector(spec),
+            template: spec.template.clone(),
+        });
+    }
+    let typed = set.view::<ReplicaSet>();
+    typed.spec.as_ref().map_or(Wanted::default(), |spec| Wanted {
+        replicas: spec.replicas,
+        min_ready_seconds: spec.min_ready_seconds,
+        selector: spec.selector.clone(),
+        template: spec.template.clone(),
+    })
+}
+
+fn sets_of_pod(view: &View, event: &Event, of: &Names) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
     for object in event.old.iter().chain([&event.object]) {
-        if let Some(owner) = object.meta.controller().filter(|owner| owner.kind == "ReplicaSet") {
-            keys.push(Key::new(REPLICA_SET, &object.key.namespace, &owner.name));
+        if let Some(owner) = object.meta.controller().filter(|owner| owner.kind == of.kind) {
+            keys.push(Key::new(of.storage, &object.key.namespace, &owner.name));
         }
     }
     keys.dedup();
     let pod = &event.object;
     if pod.meta.controller().is_none() && !event.deleted && !pod.meta.labels.is_empty() {
-        let sets = view.snapshot.list(REPLICA_SET, &pod.key.namespace);
+        let sets = view.snapshot.list(of.storage, &pod.key.namespace);
         keys.extend(sets.filter(|set| selector(set).matches(&pod.meta.labels)).map(|set| set.key.clone()));
     }
     keys
 }
 
 fn selector(set: &Object) -> LabelSelector {
-    let typed = set.view::<ReplicaSet>();
-    LabelSelector::from_typed(typed.spec.as_ref().map(|s| &s.selector)).unwrap_or(LabelSelector::Nothing)
+    LabelSelector::from_typed(Some(&wanted(set).selector)).unwrap_or(LabelSelector::Nothing)
 }
 
 fn reconcile(view: &View, key: &Key) -> Plan {
@@ -73,7 +125,10 @@ fn reconcile(view: &View, key: &Key) -> Plan {
             pod.meta.controller().is_none() && !pod.meta.is_deleting() && !facts::is_finished(&pod.view::<Pod>())
         };
         for pod in matching.iter().filter(is_orphan) {
-            plan.update(POD, facts::adopted(pod, facts::controller_reference("apps/v1", "ReplicaSet", set)));
+            plan.update(
+                POD,
+                facts::adopted(pod, facts::controller_reference(names(set).api_version, names(set).kind, set)),
+            );
         }
     }
     if !plan.actions.is_empty() {
@@ -92,8 +147,7 @@ fn reconcile(view: &View, key: &Key) -> Plan {
 }
 
 fn scale(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], plan: &mut Plan) {
-    let typed = set.view::<ReplicaSet>();
-    let wanted = usize::try_from(typed.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)).unwrap_or(0);
+    let wanted = usize::try_from(wanted(set).replicas.unwrap_or(1)).unwrap_or(0);
     if active.len() < wanted {
         let pod = new_pod(set);
         for _ in 0..(wanted - active.len()).min(PODS_PER_PLAN_MAX) {
@@ -121,7 +175,7 @@ fn new_pod(set: &Arc<Object>) -> Value {
     let value = set.value();
     let template = &value["spec"]["template"];
     let mut metadata = json!({"generateName": format!("{}-", set.key.name), "namespace": &*set.key.namespace,
-        "ownerReferences": [facts::controller_reference("apps/v1", "ReplicaSet", set)]});
+        "ownerReferences": [facts::controller_reference(names(set).api_version, names(set).kind, set)]});
     for field in ["labels", "annotations", "finalizers"] {
         if !template["metadata"][field].is_null() {
             metadata[field] = template["metadata"][field].clone();
@@ -171,8 +225,7 @@ fn younger(a: &Object, pod_a: &Pod, b: &Object, pod_b: &Pod) -> Ordering {
 }
 
 fn status(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], terminating: usize, plan: &mut Plan) {
-    let typed = set.view::<ReplicaSet>();
-    let spec = typed.spec.clone().unwrap_or_default();
+    let spec = wanted(set);
     let template = spec.template.and_then(|t| t.metadata).and_then(|m| m.labels).unwrap_or_default();
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let (mut fully_labeled, mut ready, mut available) = (0, 0, 0);
@@ -209,7 +262,7 @@ fn status(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], terminating: 
     }
     if !same_status(&old, &status) {
         value["status"] = status;
-        plan.update_status(REPLICA_SET, value);
+        plan.update_status(names(set).storage, value);
     }
 }
 
@@ -248,6 +301,16 @@ mod tests {
             create Pod web-
         "#]],
         );
+    }
+
+    #[test]
+    fn a_replication_controller_is_the_same_by_its_older_name() {
+        let world = World::of("rc web {\"spec\":{\"replicas\":2}}\n pod web-a owner=rc:web ready\n pod web-b running");
+        let plan = reconcile(&world.view(), &Key::new(REPLICATION_CONTROLLER, "default", "web"));
+        expect![[r#"
+            update Pod web-b {"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ReplicationController","name":"web","uid":"rc-web","controller":true,"blockOwnerDeletion":true}]}}
+        "#]]
+        .assert_eq(&show(&world, &plan));
     }
 
     #[test]
