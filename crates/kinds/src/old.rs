@@ -34,7 +34,9 @@ impl Kind {
 
 const fn old(of: Kind, group: &'static str, version: &'static str, since: (u8, u8), convert: Convert) -> Kind {
     let (deprecated, removed) = since;
-    Kind { group, version, old: Some(Old { deprecated, removed }), convert: Some(convert), ..of }
+    let old = Some(Old { deprecated, removed });
+    // Its short names and categories are the current version's alone.
+    Kind { group, version, short: &[], categories: &[], old, convert: Some(convert), ..of }
 }
 
 /// The same fields under another version.

@@ -10,6 +10,7 @@ mod crashes;
 mod examples;
 mod garbage;
 mod images;
+mod jobs;
 mod kubectl;
 mod lifecycle;
 mod manifests;
