@@ -10,8 +10,17 @@ use crate::run;
 pub const BUILD: &[&str] = &["libseccomp-dev", "gcc", "libc6-dev"];
 
 /// Needed by the tests beside that.
-pub const TEST: &[&str] =
-    &["busybox-static", "nginx-light", "docker-registry", "apache2-utils", "nftables", "iproute2", "dnsutils", "curl"];
+pub const TEST: &[&str] = &[
+    "busybox-static",
+    "nginx-light",
+    "docker-registry",
+    "apache2-utils",
+    "nftables",
+    "iproute2",
+    "dnsutils",
+    "curl",
+    "openssl",
+];
 
 /// Installs what is missing of these packages.
 pub fn ensure(packages: &[&str]) -> Result<()> {

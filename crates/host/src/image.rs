@@ -101,6 +101,11 @@ impl ImageStore {
         Ok(store)
     }
 
+    /// Beside the images: the certificate authorities of registries.
+    pub fn certs_dir(&self) -> PathBuf {
+        self.dir.with_file_name("certs.d")
+    }
+
     /// What is on disk now. A store that cannot be read any more answers from what it knew.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,24 +1,25 @@
-//! Pulls an image from an OCI registry: HTTPS (HTTP for loopback and registries named insecure), anonymous, basic or token.
+//! Pulls an image from an OCI registry: HTTPS or HTTP (image_trust.rs), anonymous, basic or token.
 //!
 //! Guarantees: every byte is checked against its digest before it is used; a credential is sent to the registry and to the token
 //! server that it names, never along a redirect; layers that are here are not fetched again.
 //! Upstream: the OCI distribution specification; Docker's token authentication.
 
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use serde::Deserialize;
 use stead_node::action::{Credentials, Image};
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 use crate::image::{self, ConfigFile, ImageError, ImageStore, Stored};
 use crate::image_load::{Descriptor, Manifest};
 use crate::image_name::{ImageName, is_digest};
+use crate::image_trust::{self, Transport};
 use crate::image_unpack::{self, Hashing};
 
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
@@ -45,7 +46,7 @@ pub fn pull(
         return store.find(text)?.ok_or_else(|| ImageError::Refused(format!("{text}: not found")));
     }
     let _loading = store.loading()?;
-    let registry = Registry::new(&name, credentials, insecure)?;
+    let registry = Registry::new(&name, credentials, &store.certs_dir(), insecure)?;
     pull_from(store, &name, &registry, progress).map_err(|e| match e {
         ImageError::Refused(why) => ImageError::Refused(format!("failed to pull and unpack image \"{name}\": {why}")),
         ImageError::Unreachable(why) => {
@@ -180,25 +181,20 @@ struct Registry {
 }
 
 impl Registry {
-    fn new(name: &ImageName, credentials: Option<&Credentials>, insecure: &[String]) -> Result<Registry, ImageError> {
+    fn new(
+        name: &ImageName,
+        credentials: Option<&Credentials>,
+        certs: &Path,
+        insecure: &[String],
+    ) -> Result<Registry, ImageError> {
         let host = if name.registry == "docker.io" { "registry-1.docker.io" } else { &name.registry };
-        let plain = is_loopback(host) || insecure.iter().any(|r| r == host);
-        let scheme = if plain { "http" } else { "https" };
-        let tls = match plain {
-            true => TlsConfig::builder()
-                .provider(TlsProvider::Rustls)
-                .unversioned_rustls_crypto_provider(crate::tls::provider()),
-            false => TlsConfig::builder()
-                .provider(TlsProvider::Rustls)
-                .unversioned_rustls_crypto_provider(crate::tls::provider())
-                .root_certs(trusted()?),
-        };
+        let Transport { scheme, tls } = image_trust::transport(host, certs, insecure)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_WAIT))
             .timeout_recv_response(Some(READ_WAIT))
             .user_agent(concat!("stead/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls.build());
+            .tls_config(tls);
         let basic = credentials.map(|c| {
             let pair = format!("{}:{}", c.username, c.password);
             format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
@@ -283,7 +279,9 @@ impl Registry {
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        request.call().map_err(|e| ImageError::Unreachable(format!("failed to do request: Get \"{url}\": {e}")))
+        request.call().map_err(|e| {
+            ImageError::Unreachable(format!("failed to do request: Get \"{url}\": {}", image_trust::why(&e)))
+        })
     }
 
     fn authorize(&self, challenges: &[String]) -> Result<(), ImageError> {
@@ -311,8 +309,10 @@ impl Registry {
         if let Some(basic) = &self.basic {
             request = request.header("authorization", basic);
         }
-        let unreachable =
-            |e: ureq::Error| ImageError::Unreachable(format!("failed to fetch anonymous token: Get \"{realm}\": {e}"));
+        let unreachable = |e: ureq::Error| {
+            let why = image_trust::why(&e);
+            ImageError::Unreachable(format!("failed to fetch anonymous token: Get \"{realm}\": {why}"))
+        };
         let mut response = request.call().map_err(unreachable)?;
         if response.status() != StatusCode::OK {
             let status = response.status();
@@ -361,31 +361,6 @@ fn parse_parameters(text: &str) -> Vec<(String, String)> {
     all
 }
 
-fn is_loopback(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost" || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// The machine's own list of authorities.
-fn trusted() -> Result<RootCerts, ImageError> {
-    const PLACES: [&str; 4] = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/ca-bundle.pem",
-        "/etc/ssl/cert.pem",
-    ];
-    let Some(pem) = PLACES.iter().find_map(|path| std::fs::read(path).ok()) else {
-        return Err(ImageError::Unreachable(
-            "this machine has no list of trusted certificates: install the package ca-certificates".into(),
-        ));
-    };
-    let certificates = ureq::tls::parse_pem(&pem).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    Ok(RootCerts::Specific(Arc::new(certificates.collect::<Vec<Certificate<'static>>>())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,11 +375,5 @@ mod tests {
             parse_parameters(parameters.unwrap()).iter().map(|(n, v)| format!("{n}={v}")).collect();
         assert_eq!(shown, ["realm=https://auth/token?a=b,c", "service=registry", "scope=r:x:pull,push"]);
         assert_eq!(strip_scheme("Basic realm=\"x\"", "bearer"), None);
-    }
-
-    #[test]
-    fn only_loopback_is_plain_by_itself() {
-        assert!(is_loopback("127.0.0.1:5000") && is_loopback("localhost:5000") && is_loopback("127.1.2.3"));
-        assert!(!is_loopback("registry.k8s.io") && !is_loopback("10.0.0.1:5000"));
     }
 }

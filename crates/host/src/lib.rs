@@ -16,6 +16,7 @@ mod image;
 mod image_load;
 mod image_name;
 mod image_pull;
+mod image_trust;
 mod image_unpack;
 pub mod log;
 mod machine;

@@ -11,8 +11,7 @@ use stead_cli::args::{DATA_DIR, Flags};
 use stead_host::ImageStore;
 use stead_node::action::{Credentials, Image};
 
-const USAGE: &str =
-    "usage: stead image load FILE… | pull NAME [--username U --password P] | ls | rm NAME  [--data-dir DIR]";
+const USAGE: &str = "usage: stead image load FILE… | pull NAME [--username U --password P | --password-stdin] | ls | rm NAME  [--data-dir DIR]";
 
 /// The arguments, taken apart.
 struct Arguments {
@@ -49,6 +48,11 @@ fn parse(args: &[String]) -> Result<Arguments> {
             "--data-dir" => out.data_dir = flags.value(flag, given)?.into(),
             "--username" => out.username = Some(flags.value(flag, given)?),
             "--password" => out.password = Some(flags.value(flag, given)?),
+            "--password-stdin" => {
+                let mut line = String::new();
+                std::io::stdin().read_line(&mut line).context("read the password")?;
+                out.password = Some(line.trim_end_matches(['\r', '\n']).to_owned());
+            }
             flag if flag.starts_with("--") => bail!("there is no flag {flag}; {USAGE}"),
             word => out.words.push(word.to_owned()),
         }
