@@ -23,7 +23,7 @@ const DNS_PORT: u16 = 53;
 const APPLY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The kinds from which rules are made.
-const KINDS: &[&str] = &["services", "endpointslices.discovery.k8s.io"];
+const KINDS: &[&str] = &["services", "endpointslices.discovery.k8s.io", "pods"];
 
 /// The thread that keeps the rules. Ends when this is dropped; the rules stay, for containers that go on.
 pub struct Services {

@@ -76,7 +76,10 @@ fn untolerated(node: &Node, tolerations: &[Toleration]) -> Option<Taint> {
 
 fn host_ports(pod: &Pod) -> BTreeSet<(String, String, i32)> {
     let spec = pod.spec.as_ref();
-    let ports = spec.into_iter().flat_map(|s| &s.containers).flat_map(|c| c.ports.iter().flatten());
+    let sidecars = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten());
+    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.into_iter().flat_map(|s| &s.containers).chain(sidecars);
+    let ports = containers.flat_map(|c| c.ports.iter().flatten());
     ports
         .filter_map(|port| {
             let number = port.host_port.filter(|n| *n > 0)?;

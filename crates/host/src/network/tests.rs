@@ -186,7 +186,7 @@ fn n_08_a_client_stays_with_its_endpoint_while_that_is_there() {
     web.affinity_seconds = Some(10800);
     network.apply(&ruleset(&[("web", &web)])).unwrap();
     let (_, client) = pod(&network, "node-0", "client");
-    let vip = web.cluster_ip;
+    let vip = web.cluster_ip.unwrap();
     let chosen = answers(&client, vip, 80);
     assert_eq!(chosen.len(), 1);
     let at = ["a", "b", "c"].iter().position(|name| chosen == [*name]).unwrap();
@@ -224,12 +224,12 @@ fn n_08_a_client_is_forgotten_after_the_timeout() {
     web.affinity_seconds = Some(1);
     network.apply(&ruleset(&[("web", &web)])).unwrap();
     let host = &machine.host;
-    assert_eq!(answers(host, web.cluster_ip, 80).len(), 1);
+    assert_eq!(answers(host, web.cluster_ip.unwrap(), 80).len(), 1);
     let began = Instant::now();
     let mut seen = Vec::new();
     while seen.len() < 2 && began.elapsed() < Duration::from_secs(40) {
         std::thread::sleep(Duration::from_millis(1300));
-        seen.extend(answers(host, web.cluster_ip, 80));
+        seen.extend(answers(host, web.cluster_ip.unwrap(), 80));
         seen.sort();
         seen.dedup();
     }

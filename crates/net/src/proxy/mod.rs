@@ -4,6 +4,7 @@
 //! with the policies already applied. How the kernel is told is the host's matter.
 //! Source: behaviour rows N-01 to N-14.
 
+mod host_ports;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,8 @@ pub enum Protocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {
     pub protocol: Protocol,
-    pub cluster_ip: Ipv4Addr,
+    /// None for a host port.
+    pub cluster_ip: Option<Ipv4Addr>,
     pub port: u16,
     /// On every address of the node (N-05, N-22).
     pub node_port: Option<u16>,
@@ -112,13 +114,10 @@ impl fmt::Display for Ruleset {
 
 impl fmt::Display for ServicePort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.cluster_ip, self.port)?;
-        for ip in &self.external_ips {
-            write!(f, " {ip}:{}", self.port)?;
-        }
-        if let Some(port) = self.node_port {
-            write!(f, " *:{port}")?;
-        }
+        let addresses = self.cluster_ip.iter().chain(&self.external_ips);
+        let mut ways: Vec<String> = addresses.map(|ip| format!("{ip}:{}", self.port)).collect();
+        ways.extend(self.node_port.map(|port| format!("*:{port}")));
+        write!(f, "{}", ways.join(" "))?;
         if let Some(seconds) = self.affinity_seconds {
             write!(f, " affinity={seconds}s")?;
         }

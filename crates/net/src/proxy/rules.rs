@@ -1,4 +1,4 @@
-//! Services and EndpointSlices become a [`Ruleset`], kept up to date from heads.
+//! Services, EndpointSlices and host ports become a [`Ruleset`], kept up to date from heads.
 //!
 //! Guarantees: a change costs what changed. Services without an IPv4 address of their own (headless, ExternalName) have no
 //! rules (N-02, N-07); nor have those whose address the machine itself answers (the DNS Service).
@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use stead_store::Head;
 
+use super::host_ports::HostPorts;
 use super::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
 use crate::catalog::{self, Catalog, Entry, ServiceKey};
 
@@ -27,6 +28,7 @@ pub struct Proxy {
     /// Service addresses that the machine itself answers.
     own: BTreeSet<Ipv4Addr>,
     catalog: Catalog,
+    host_ports: HostPorts,
     ports_of: BTreeMap<ServiceKey, Vec<PortId>>,
     ruleset: Ruleset,
 }
@@ -37,6 +39,7 @@ impl Proxy {
             nodes: nodes.into_iter().collect(),
             own: own.into_iter().collect(),
             catalog: Catalog::default(),
+            host_ports: HostPorts::default(),
             ports_of: BTreeMap::new(),
             ruleset: Ruleset::default(),
         }
@@ -48,6 +51,11 @@ impl Proxy {
         for key in self.catalog.follow(head).services {
             let ports = self.catalog.get(&key).map(|entry| self.ports(&key, entry)).unwrap_or_default();
             differs |= self.set(key, ports);
+        }
+        if self.host_ports.follow(head, &self.nodes) {
+            // Of no namespace, so no Service has this key.
+            let key = ServiceKey { namespace: "".into(), name: "hostPort".into() };
+            differs |= self.set(key, self.host_ports.ports());
         }
         differs
     }
@@ -118,7 +126,7 @@ impl Proxy {
         }
         Some(ServicePort {
             protocol,
-            cluster_ip,
+            cluster_ip: Some(cluster_ip),
             port: u16::try_from(port.port).ok()?,
             node_port,
             external_ips,

@@ -158,3 +158,43 @@ fn a_change_that_does_not_matter_to_the_rules_is_none() {
     cluster.slice("web", ":8080", "10.244.0.5 node=n2 hostname=web-0");
     assert!(!proxy.follow(cluster.head()));
 }
+
+#[test]
+fn host_ports_lead_to_their_pod_from_its_address_to_its_end() {
+    let mut cluster = Cluster::new();
+    let pod = |node: &str, ip: &str, phase: &str, ports: serde_json::Value| {
+        json!({"spec": {"nodeName": node, "containers": [{"name": "c", "ports": ports}]},
+            "status": {"phase": phase, "podIP": ip}})
+    };
+    let web = json!([{"containerPort": 8080, "hostPort": 80}, {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "127.0.0.1"}]);
+    cluster.put("pods", "default", "one", pod("n1", "10.244.0.5", "Running", web.clone()));
+    cluster.put(
+        "pods",
+        "default",
+        "two",
+        pod("n2", "10.244.1.5", "Pending", json!([{"containerPort": 8081, "hostPort": 80}])),
+    );
+    cluster.put("pods", "default", "over", pod("n1", "10.244.0.6", "Succeeded", web.clone()));
+    cluster.put("pods", "default", "elsewhere", pod("n9", "10.244.9.6", "Running", web.clone()));
+    cluster.put("pods", "default", "plain", pod("n1", "10.244.0.7", "Running", json!([{"containerPort": 8080}])));
+    check(
+        &cluster,
+        expect![[r#"
+            /hostPort:*:80/TCP *:80 -> 10.244.0.5:8080 10.244.1.5:8081 external=local n1: 10.244.0.5:8080 n2: 10.244.1.5:8081
+            /hostPort:127.0.0.1:53/UDP 127.0.0.1:53 -> 10.244.0.5:53 external=local n1: 10.244.0.5:53
+        "#]],
+    );
+    // Followed event by event it is the same as read whole.
+    let mut follower = proxy();
+    assert!(follower.follow(cluster.head()));
+    assert!(!follower.follow(cluster.head()), "nothing is new");
+    cluster.put("pods", "default", "one", pod("n1", "10.244.0.5", "Failed", web));
+    assert!(follower.follow(cluster.head()));
+    let mut fresh = proxy();
+    fresh.follow(cluster.head());
+    assert_eq!(follower.ruleset(), fresh.ruleset());
+    assert_eq!(
+        fresh.ruleset().to_string(),
+        "/hostPort:*:80/TCP *:80 -> 10.244.1.5:8081 external=local n2: 10.244.1.5:8081\n"
+    );
+}

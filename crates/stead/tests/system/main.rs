@@ -9,6 +9,7 @@ mod counter;
 mod crashes;
 mod examples;
 mod garbage;
+mod hostport;
 mod images;
 mod jobs;
 mod kubectl;

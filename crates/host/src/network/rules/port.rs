@@ -74,7 +74,7 @@ pub fn render(base: &Base, id: &PortId, port: &ServicePort) -> Rendered {
     let name = format!("{:016x}", fnv1a(id.to_string().as_bytes()));
     let external = port.external_ips.iter().copied();
     if port.endpoints.is_empty() && port.local.values().all(Vec::is_empty) {
-        for ip in external.chain([port.cluster_ip]) {
+        for ip in external.chain(port.cluster_ip) {
             let key = SharedKey::RefusedAddress(ip, port.protocol, port.port);
             out.shared.insert(key, None);
         }
@@ -92,8 +92,9 @@ pub fn render(base: &Base, id: &PortId, port: &ServicePort) -> Rendered {
     let is_external = port.node_port.is_some() || !port.external_ips.is_empty();
     let entry = is_external.then(|| draft.external_entry(&all, &locals));
 
-    let cluster_key = SharedKey::Address(port.cluster_ip, port.protocol, port.port);
-    out.shared.insert(cluster_key, Some(internal));
+    if let Some(cluster_ip) = port.cluster_ip {
+        out.shared.insert(SharedKey::Address(cluster_ip, port.protocol, port.port), Some(internal));
+    }
     for ip in external {
         let key = SharedKey::Address(ip, port.protocol, port.port);
         out.shared.entry(key).or_insert_with(|| entry.clone());

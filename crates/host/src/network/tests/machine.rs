@@ -157,7 +157,7 @@ pub fn answers(netns: &Netns, to: Ipv4Addr, port: u16) -> Vec<String> {
 pub fn service(cluster_ip: &str, endpoints: &[(Ipv4Addr, u16)]) -> ServicePort {
     ServicePort {
         protocol: Protocol::Tcp,
-        cluster_ip: ip(cluster_ip),
+        cluster_ip: Some(ip(cluster_ip)),
         port: 80,
         node_port: None,
         external_ips: Vec::new(),
