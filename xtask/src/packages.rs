@@ -20,6 +20,7 @@ pub const TEST: &[&str] = &[
     "dnsutils",
     "curl",
     "openssl",
+    "protobuf-compiler",
 ];
 
 /// Installs what is missing of these packages.

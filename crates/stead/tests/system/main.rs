@@ -8,6 +8,7 @@ mod cluster;
 mod counter;
 mod crashes;
 mod examples;
+mod forms;
 mod garbage;
 mod hostport;
 mod images;
