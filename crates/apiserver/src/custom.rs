@@ -8,7 +8,9 @@ pub(crate) mod definition;
 use std::sync::Arc;
 
 use serde_json::Value;
-use stead_api::Object;
+use stead_api::schema::KindSchema;
+use stead_api::status::FieldErrorKind;
+use stead_api::{Errors, FieldPath, Object};
 use stead_kinds::{Kind, Registry, SchemaRef};
 use stead_store::Snapshot;
 
@@ -18,14 +20,43 @@ pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8
 
 /// The registry of a snapshot: built-in kinds and those of its CustomResourceDefinitions.
 pub fn registry_of(snapshot: &Snapshot) -> Arc<Registry> {
+    Arc::new(Registry::with(served(snapshot)))
+}
+
+/// The kinds of established definitions.
+fn served(snapshot: &Snapshot) -> impl Iterator<Item = (Kind, Arc<Value>)> {
     let definitions = snapshot.list(DEFINITIONS, "").map(|object| object.value());
-    Arc::new(Registry::with(definitions.filter(is_established).flat_map(|definition| Kind::of_crd(&definition))))
+    definitions.filter(is_established).flat_map(|definition| Kind::of_crd(&definition))
+}
+
+/// Checks a custom resource by its schema, then by the schema's rules if they can be evaluated.
+pub(crate) fn validate(
+    registry: &Registry,
+    kind: &Kind,
+    schema: &KindSchema,
+    (new, old): (&Value, &Value),
+    errors: &mut Errors,
+    warnings: &mut Vec<String>,
+) {
+    let old = (!old.is_null()).then_some(old);
+    schema.validate_change(new, old, &FieldPath::default(), errors);
+    let Some(rules) = registry.rules(kind) else { return };
+    let blocks = |kind| {
+        use FieldErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+        matches!(kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+    };
+    if errors.0.iter().any(|error| blocks(error.kind)) {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
+                   complete validation";
+        return errors.invalid(&FieldPath::new("<nil>"), Value::Null, why);
+    }
+    rules.check(schema, new, old, errors, warnings);
 }
 
 /// Serves what a written definition says.
 pub(crate) fn after_write(ctx: &mut Context, object: &Object) {
     if object.key.kind == DEFINITIONS {
-        *ctx.registry = registry_of(ctx.store.snapshot());
+        *ctx.registry = Arc::new(ctx.registry.renewed(served(ctx.store.snapshot())));
     }
 }
 

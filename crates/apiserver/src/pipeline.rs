@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use stead_api::{Cause, Errors, FieldPath, Object, Request, Status};
+use stead_api::{Cause, Errors, Object, Request, Status};
 use stead_kinds::{Plain, meta};
 
 use crate::draft::{Draft, Part, restore, time_text};
@@ -150,7 +150,7 @@ impl Draft {
         if self.kind.schema == stead_kinds::SchemaRef::Custom
             && let Some(schema) = ctx.registry.schema(&self.kind)
         {
-            schema.validate(&self.new, &FieldPath::default(), &mut errors);
+            custom::validate(ctx.registry, &self.kind, &schema, (&self.new, &self.old_value), &mut errors, warnings);
         }
         if matches!(self.part, Part::Whole | Part::Status | Part::Scale | Part::Approval) {
             (self.kind.hooks.validate)(&*typed, old, &mut errors);

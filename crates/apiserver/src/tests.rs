@@ -9,5 +9,6 @@ mod old;
 mod reads;
 mod rights;
 mod rubbish;
+mod rules;
 mod speed;
 mod writes;

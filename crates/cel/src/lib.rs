@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 
 use stead_api::schema::Schema;
 
+pub use cost::size_max;
 pub use names::escape;
 pub use value::{Asked, Key, Text, Value};
 

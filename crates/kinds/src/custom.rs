@@ -3,6 +3,9 @@
 //! Guarantees: a definition that passed validation makes one kind for each version that is served or stored; the same
 //! definition makes the same kinds again without taking more memory.
 
+mod field_path;
+pub(crate) mod rules;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 

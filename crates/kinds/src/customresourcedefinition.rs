@@ -11,6 +11,7 @@ use stead_api::{Errors, Schema};
 
 use crate::check::{FIELD_IS_IMMUTABLE, name, one_of};
 use crate::columns::{CREATED_AT_COLUMN, NAME_COLUMN};
+use crate::custom::rules;
 use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::names;
 use crate::path::Path;
@@ -195,10 +196,12 @@ fn validate_versions(at: Path, versions: &[Value], errors: &mut Errors) {
 fn validate_schema(at: Path, schema: &Value, errors: &mut Errors) {
     let before = errors.0.len();
     structural::validate(at, schema, errors);
-    if errors.0.len() == before
-        && let Err(why) = Schema::from_crd(schema, false)
-    {
-        at.invalid(errors, "", why);
+    if errors.0.len() > before {
+        return;
+    }
+    match Schema::from_crd(schema, false) {
+        Ok(compiled) => drop(rules::compile(at, schema, &compiled, errors)),
+        Err(why) => at.invalid(errors, "", why),
     }
 }
 

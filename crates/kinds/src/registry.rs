@@ -8,8 +8,10 @@ use std::sync::Arc;
 use serde_json::Value;
 use stead_api::object::Fields;
 use stead_api::schema::{self, KindSchema};
-use stead_api::{KindName, Schema};
+use stead_api::{Errors, KindName, Schema};
 
+use crate::custom::rules::{self, Rules};
+use crate::path::Path;
 use crate::{ALL, Kind, SchemaRef, old};
 
 #[derive(Clone, Default)]
@@ -21,22 +23,43 @@ pub struct Registry {
     /// `openAPIV3Schema` of custom kinds, by storage name and version.
     schemas: BTreeMap<KindName, BTreeMap<&'static str, Arc<Value>>>,
     /// The same, compiled.
-    structural: BTreeMap<KindName, BTreeMap<&'static str, Arc<Schema>>>,
+    structural: BTreeMap<KindName, BTreeMap<&'static str, Compiled>>,
+}
+
+/// A custom kind's schema and its rules.
+#[derive(Clone)]
+struct Compiled {
+    schema: Arc<Schema>,
+    rules: Arc<Rules>,
+}
+
+impl Compiled {
+    /// A schema with a mistake is refused when the definition is written; nothing is checked by it then.
+    fn of(json: &Value) -> Option<Compiled> {
+        let schema = Schema::from_crd(json, false).or_else(|_| Schema::from_crd(&Value::Null, true)).ok()?;
+        let rules = rules::compile(Path::root(""), json, &schema, &mut Errors::default());
+        Some(Compiled { schema: Arc::new(schema), rules: Arc::new(rules) })
+    }
 }
 
 impl Registry {
     /// The built-in kinds and these custom ones.
     pub fn with(custom: impl IntoIterator<Item = (Kind, Arc<Value>)>) -> Registry {
+        Registry::default().renewed(custom)
+    }
+
+    /// The built-in kinds and these custom ones; what was compiled already is kept.
+    pub fn renewed(&self, custom: impl IntoIterator<Item = (Kind, Arc<Value>)>) -> Registry {
         let mut registry = Registry::default();
         for kind in ALL.iter().chain(old::ALL) {
             registry.add(*kind);
         }
         for (kind, schema) in custom {
             registry.add(kind);
-            // A schema with a bad pattern is refused when the definition is written; nothing is checked by it then.
-            let compiled = Schema::from_crd(&schema, false).or_else(|_| Schema::from_crd(&Value::Null, true));
-            if let Ok(compiled) = compiled {
-                registry.structural.entry(kind.storage).or_default().insert(kind.version, Arc::new(compiled));
+            let known = self.custom_schema(&kind).filter(|known| **known == schema);
+            let known = known.and_then(|_| self.structural.get(kind.storage)?.get(kind.version).cloned());
+            if let Some(compiled) = known.or_else(|| Compiled::of(&schema)) {
+                registry.structural.entry(kind.storage).or_default().insert(kind.version, compiled);
             }
             registry.schemas.entry(kind.storage).or_default().insert(kind.version, schema);
         }
@@ -76,8 +99,20 @@ impl Registry {
     pub fn schema(&self, kind: &Kind) -> Option<KindSchema> {
         match kind.schema {
             SchemaRef::Definition(name) => schema::definition(name).map(KindSchema::Builtin),
-            SchemaRef::Custom => self.structural.get(kind.storage)?.get(kind.version).cloned().map(KindSchema::Custom),
+            SchemaRef::Custom => {
+                let compiled = self.structural.get(kind.storage)?.get(kind.version)?;
+                Some(KindSchema::Custom(Arc::clone(&compiled.schema)))
+            }
         }
+    }
+
+    /// The rules of a custom kind's schema.
+    pub fn rules(&self, kind: &Kind) -> Option<&Rules> {
+        self.structural
+            .get(kind.storage)?
+            .get(kind.version)
+            .map(|compiled| &*compiled.rules)
+            .filter(|rules| rules.is_needed())
     }
 
     /// All served kinds, by group, version and plural.

@@ -4,29 +4,36 @@ use serde_json::Value;
 
 use super::crd::Rules;
 use super::{Fields, List, Rest, Schema, Shape, type_of};
-use crate::status::{Errors, FieldPath};
+use crate::status::{Errors, FieldErrorKind, FieldPath};
 
 impl Schema {
     /// Checks types, rules and list keys below `at` (empty for a whole object).
     pub fn validate(&self, value: &Value, at: &FieldPath, errors: &mut Errors) {
-        if value.is_null() && self.nullable {
+        self.validate_change(value, None, at, errors);
+    }
+
+    /// The same for a change: what is as it was is not checked again (ratcheting).
+    pub fn validate_change(&self, value: &Value, old: Option<&Value>, at: &FieldPath, errors: &mut Errors) {
+        if value.is_null() && self.nullable || old == Some(value) {
             return;
         }
         if !has_right_type(&self.shape, value) {
             let wanted = self.rules.as_ref().map_or("", |rules| rules.type_name.as_str());
             let wanted = if wanted.is_empty() { shape_name(&self.shape) } else { wanted };
             let found = type_of(value);
-            errors.invalid(at, found, format!("{} must be of type {wanted}: \"{found}\"", in_body(at)));
+            let detail = format!("{} must be of type {wanted}: \"{found}\"", in_body(at));
+            errors.push(FieldErrorKind::TypeInvalid, at, found, detail);
             return;
         }
         if let Some(rules) = &self.rules {
             rules.check(value, at, errors);
         }
         match (&self.shape, value) {
-            (Shape::Object(fields), Value::Object(_)) => self.check_members(fields, value, at, errors),
+            (Shape::Object(fields), Value::Object(_)) => self.check_members(fields, value, old, at, errors),
             (Shape::Array(items), Value::Array(list)) => {
                 for (index, item) in list.iter().enumerate() {
-                    items.validate(item, &at.index(index), errors);
+                    let old = old.and_then(|old| self.same_element(item, old));
+                    items.validate_change(item, old, &at.index(index), errors);
                 }
                 check_list_keys(&self.list, items, list, at, errors);
             }
@@ -35,15 +42,28 @@ impl Schema {
         }
     }
 
-    fn check_members(&self, fields: &Fields, value: &Value, at: &FieldPath, errors: &mut Errors) {
+    /// The element of an older list that has the same keys: only lists of maps by key tell elements apart.
+    pub fn same_element<'v>(&self, element: &Value, old: &'v Value) -> Option<&'v Value> {
+        let List::Map(keys) = &self.list else { return None };
+        let items = self.items()?;
+        let key_of = |element: &Value, key: &String| {
+            let default = || items.field(key).and_then(|field| field.default.clone());
+            element.get(key).cloned().or_else(default)
+        };
+        let is_same = |other: &&Value| keys.iter().all(|key| key_of(element, key) == key_of(other, key));
+        old.as_array()?.iter().find(is_same)
+    }
+
+    fn check_members(&self, fields: &Fields, value: &Value, old: Option<&Value>, at: &FieldPath, errors: &mut Errors) {
         self.check_required(value, at, errors);
         for (name, member) in value.as_object().into_iter().flatten() {
             let known = fields.named.binary_search_by(|(field, _)| field.as_str().cmp(name));
+            let old = old.and_then(|old| old.get(name));
             match (known, &fields.rest) {
                 // References are built-in types: decoding has checked them.
                 (Ok(index), _) if matches!(fields.named[index].1.shape, Shape::Ref(_)) => {}
-                (Ok(index), _) => fields.named[index].1.validate(member, &at.child(name), errors),
-                (Err(_), Rest::Map(values)) => values.validate(member, &at.child(name), errors),
+                (Ok(index), _) => fields.named[index].1.validate_change(member, old, &at.child(name), errors),
+                (Err(_), Rest::Map(values)) => values.validate_change(member, old, &at.child(name), errors),
                 (Err(_), Rest::Closed | Rest::Keep) => {}
             }
         }
