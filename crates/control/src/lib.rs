@@ -13,6 +13,7 @@ pub mod plane;
 mod autoscaler;
 mod clusterrole;
 mod cronjob;
+mod daemonset;
 mod definition;
 mod deployment;
 mod disruption;
@@ -45,6 +46,7 @@ pub const ALL: &[Controller] = &[
     deployment::CONTROLLER,
     replicaset::CONTROLLER,
     replicaset::OF_CONTROLLERS,
+    daemonset::CONTROLLER,
     cronjob::CONTROLLER,
     job::CONTROLLER,
     job::ttl::CONTROLLER,

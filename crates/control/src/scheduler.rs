@@ -16,7 +16,7 @@ mod terms;
 mod volumes;
 
 pub(crate) use filter::is_ready;
-pub(crate) use terms::{node_selector_matches, tolerates};
+pub(crate) use terms::{node_matches, node_selector_matches, tolerates};
 pub(crate) use volumes::{SELECTED_NODE, claim_names};
 
 use std::collections::BTreeMap;

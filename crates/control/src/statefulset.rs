@@ -12,7 +12,7 @@
 //! Upstream: pkg/controller/statefulset; rows S-*, ST-*, B-*, CR-* of behaviour.
 
 mod replica;
-mod revision;
+pub(crate) mod revision;
 mod rollout;
 mod status;
 

@@ -134,7 +134,7 @@ fn sorted<'a>(set: &Set<'a>) -> Vec<&'a Arc<Object>> {
     all
 }
 
-fn number(revision: &Object) -> i64 {
+pub fn number(revision: &Object) -> i64 {
     revision.view::<ControllerRevision>().revision
 }
 
@@ -148,13 +148,13 @@ pub fn template(revision: &Object) -> Value {
 }
 
 /// CR-02: a strategic merge patch that puts the template in the place of another, with its keys sorted.
-fn data_text(template: &Value) -> String {
+pub fn data_text(template: &Value) -> String {
     let mut template = template.clone();
     template["$patch"] = json!("replace");
     sort(&json!({"spec": {"template": template}})).to_string()
 }
 
-fn data_of(revision: &Object) -> String {
+pub fn data_of(revision: &Object) -> String {
     match &revision.view::<ControllerRevision>().data {
         Some(data) => sort(&data.0).to_string(),
         None => String::new(),

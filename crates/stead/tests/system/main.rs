@@ -7,6 +7,7 @@ mod adversity;
 mod cluster;
 mod counter;
 mod crashes;
+mod daemons;
 mod examples;
 mod forms;
 mod garbage;
