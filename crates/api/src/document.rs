@@ -10,9 +10,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+mod lines;
 mod print;
 mod yaml;
 
+pub use lines::print_lines;
 pub use print::print_yaml;
 pub use yaml::{parse_yaml, parse_yaml_all};
 

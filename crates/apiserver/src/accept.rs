@@ -1,7 +1,7 @@
 //! Content negotiation: what an Accept header asks for, among what can be made.
 //!
 //! Contract: alternatives are tried from the highest `q` down, the more specific before the wildcards, else as written; the first
-//! that can be made wins. Custom resources have no protobuf form but their metadata; Tables are JSON or YAML; YAML is no
+//! that can be made wins. Custom resources have no protobuf form but their metadata, old versions neither; Tables are JSON or YAML; YAML is no
 //! stream. An error is told in the form asked for where that is possible, else in JSON.
 //! Rule's source: `apiserver/pkg/endpoints/handlers/negotiation` and `RequestScope.AllowsMediaTypeTransform`.
 
@@ -9,6 +9,8 @@ use stead_api::form::{Form, Format, Shape};
 use stead_api::request::Options;
 use stead_api::{Errors, FieldPath, Request, Resource, Status, Target, Verb};
 use stead_kinds::{Kind, Registry, SchemaRef, Verbs};
+
+use crate::encode::protobuf::message_of;
 
 const JSON_OR_PROTOBUF_STREAMS: &[&str] =
     &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
@@ -169,7 +171,7 @@ fn of_resource(registry: &Registry, request: &Request, resource: &Resource) -> R
         return Ok(Form::default());
     };
     let allows = |format: Format, convert: Option<Convert>| match convert {
-        None => kind.schema != SchemaRef::Custom || format != Format::Protobuf,
+        None => format != Format::Protobuf || message_of(kind).is_some(),
         Some(convert) => can_convert(kind, subresource, format, convert),
     };
     let choice = choose(&request.accept, allows).ok_or_else(|| Status::unknown_form(&media_types()))?;

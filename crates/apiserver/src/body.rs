@@ -12,6 +12,8 @@ use stead_api::schema::{self, KindSchema};
 use stead_api::{Format, Resource, Status, Verb};
 use stead_kinds::{Kind, Registry};
 
+use crate::encode::protobuf::message_of;
+
 /// The largest body accepted, as in Kubernetes.
 pub const BODY_BYTES_MAX: usize = 3 << 20;
 
@@ -105,6 +107,7 @@ struct Expected {
     api_version: String,
     kind: String,
     schema: Option<KindSchema>,
+    message: Option<&'static protobuf::Message>,
 }
 
 impl Expected {
@@ -113,6 +116,7 @@ impl Expected {
             api_version: api_version.into(),
             kind: kind.into(),
             schema: schema::definition(definition).map(KindSchema::Builtin),
+            message: protobuf::message(definition),
         };
         if matches!(verb, Verb::Delete | Verb::DeleteCollection) {
             return named(&kind.api_version(), "DeleteOptions", DELETE_OPTIONS);
@@ -122,26 +126,23 @@ impl Expected {
             "binding" => named("v1", "Binding", "io.k8s.api.core.v1.Binding"),
             "eviction" => named("policy/v1", "Eviction", "io.k8s.api.policy.v1.Eviction"),
             "token" => named("authentication.k8s.io/v1", "TokenRequest", "io.k8s.api.authentication.v1.TokenRequest"),
-            _ => Expected { api_version: kind.api_version(), kind: kind.kind.into(), schema: registry.schema(kind) },
-        }
-    }
-
-    /// Kinds that a CustomResourceDefinition made have no message.
-    fn message(&self) -> Option<&'static protobuf::Message> {
-        match &self.schema {
-            Some(KindSchema::Builtin(definition)) => protobuf::message(definition.name),
-            _ => None,
+            _ => Expected {
+                api_version: kind.api_version(),
+                kind: kind.kind.into(),
+                schema: registry.schema(kind),
+                message: message_of(kind),
+            },
         }
     }
 
     fn unknown_format(&self) -> Status {
-        let known = Format::ALL.iter().filter(|one| **one != Format::Protobuf || self.message().is_some());
+        let known = Format::ALL.iter().filter(|one| **one != Format::Protobuf || self.message.is_some());
         Status::unknown_format(&known.map(|one| one.media_type()).collect::<Vec<_>>())
     }
 
     /// Decodes a protobuf body.
     fn open(&self, bytes: &[u8]) -> Result<Document, Status> {
-        let message = self.message().ok_or_else(|| self.unknown_format())?;
+        let message = self.message.ok_or_else(|| self.unknown_format())?;
         let unrecognized = |error: protobuf::DecodeError| {
             let name = &self.kind;
             Status::bad_request(format!("the object provided is unrecognized (must be of type {name}): {error}"))

@@ -54,7 +54,7 @@ pub use bootstrap::{Bootstrap, bootstrap};
 pub use context::{Cluster, Context, Head, Ids};
 pub use custom::registry_of;
 pub use impersonate::{Impersonation, impersonate};
-pub use present::{present, present_failure};
+pub use present::{present, present_failure, takes_long};
 pub use reply::{Body, Reply, SignPlan, StreamPlan, WatchPlan};
 pub use watch::{watch_bookmark, watch_error, watch_next};
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
-use stead_api::document::print_yaml;
+use stead_api::document::{print_lines, print_yaml};
 use stead_api::form::{Form, Format};
 use stead_api::{Options, Status, protobuf};
 
@@ -15,6 +15,15 @@ use crate::reply::Body;
 use crate::{Reply, encode};
 
 const JSON: &str = "application/json";
+
+/// Lists of more objects than this take a while in any form but the stored one.
+const SHORT_LIST: usize = 500;
+
+/// Whether `present` will take so long that other requests should not wait for it.
+pub fn takes_long(reply: &Reply, form: Form) -> bool {
+    let is_stored = form == Form::default();
+    matches!(reply, Reply::List { listed, .. } if !is_stored && listed.objects.len() > SHORT_LIST)
+}
 
 /// A reply whose body, if it has one, is encoded as `options.form` says.
 pub fn present(reply: Reply, options: &Options, now: Timestamp) -> Reply {
@@ -56,11 +65,10 @@ struct Named {
 
 fn recode(json: &[u8], form: Form) -> Result<Bytes, Status> {
     let failed = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
-    let value = || serde_json::from_slice::<Value>(json).map_err(|error| failed(&error));
     Ok(match form.format {
-        Format::Json => serde_json::to_vec_pretty(&value()?).map_err(|error| failed(&error))?.into(),
+        Format::Json => print_lines(json).into(),
         Format::Yaml => {
-            let mut value = value()?;
+            let mut value: Value = serde_json::from_slice(json).map_err(|error| failed(&error))?;
             value.sort_all_objects();
             print_yaml(&value).into()
         }

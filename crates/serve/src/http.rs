@@ -21,7 +21,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::Value;
-use stead_api::{Form, Request, Status, User, request};
+use stead_api::{Form, Options, Request, Status, User, request};
 use stead_apiserver::{Head, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
@@ -124,7 +124,18 @@ async fn answer(
         Reply::Sign(plan) => crate::auth::sign(server, *plan)?,
         other => other,
     };
-    respond(server, &parts, stead_apiserver::present(reply, &options, Timestamp::now()), of_errors).await
+    respond(server, &parts, present(reply, options).await, of_errors).await
+}
+
+/// Encodes a reply; what takes long is done where nobody else waits.
+async fn present(reply: Reply, options: Options) -> Reply {
+    let form = options.form;
+    let encode = move |reply| stead_apiserver::present(reply, &options, Timestamp::now());
+    if !stead_apiserver::takes_long(&reply, form) {
+        return encode(reply);
+    }
+    let encoded = tokio::task::spawn_blocking(move || encode(reply)).await;
+    encoded.unwrap_or_else(|error| Reply::failure(Status::internal(error.to_string())))
 }
 
 fn parse(parts: &Parts, user: Arc<User>) -> Result<Request, Status> {

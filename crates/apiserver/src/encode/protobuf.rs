@@ -29,10 +29,18 @@ fn partial() -> Result<&'static Message, Status> {
     protobuf::message_of("meta.k8s.io/v1", "PartialObjectMetadata").ok_or_else(unknown)
 }
 
+/// The message of a kind's objects. Custom kinds have none; neither have the versions of old manifests, which typed clients of
+/// today do not know.
+pub(crate) fn message_of(kind: &Kind) -> Option<&'static Message> {
+    match kind.schema {
+        SchemaRef::Definition(name) if kind.old.is_none() => protobuf::message(name),
+        SchemaRef::Definition(_) | SchemaRef::Custom => None,
+    }
+}
+
 /// The message of an object, without its envelope.
-pub(crate) fn object_message(kind: &Kind, object: &Object) -> Result<Bytes, Status> {
-    let SchemaRef::Definition(name) = kind.schema else { return Err(unknown()) };
-    let of = protobuf::message(name).ok_or_else(unknown)?;
+fn object_message(kind: &Kind, object: &Object) -> Result<Bytes, Status> {
+    let of = message_of(kind).ok_or_else(unknown)?;
     match kind.convert {
         None => object.protobuf(of).map_err(internal),
         Some(_) => protobuf::encode(of, &value_of(kind, object)).map(Bytes::from).map_err(internal),
@@ -40,7 +48,7 @@ pub(crate) fn object_message(kind: &Kind, object: &Object) -> Result<Bytes, Stat
 }
 
 /// The message of an object's PartialObjectMetadata.
-pub(crate) fn metadata_message(kind: &Kind, object: &Object) -> Result<Bytes, Status> {
+fn metadata_message(kind: &Kind, object: &Object) -> Result<Bytes, Status> {
     let of = partial()?;
     if kind.schema == SchemaRef::Custom {
         return object.protobuf(of).map_err(internal);

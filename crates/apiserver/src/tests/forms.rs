@@ -347,3 +347,29 @@ fn yaml_and_lines_are_for_people() {
     assert!(!lines(&mut server, "", "kubectl") && !lines(&mut server, "?pretty=0", "curl/8.0"));
     assert!(!lines(&mut server, "?pretty=", "kubectl"));
 }
+
+/// Whatever is promised can be made.
+#[test]
+fn every_kind_is_listed_in_protobuf_or_refused() {
+    let mut server = Server::new();
+    let registry = server.registry.clone();
+    let mut refused_kinds = Vec::new();
+    for kind in registry.all().filter(|kind| kind.verbs != stead_kinds::Verbs::CreateOnly) {
+        let base = if kind.group.is_empty() { "/api" } else { "/apis" };
+        let line = format!("GET {base}/{}/{}", kind.api_version(), kind.plural);
+        let reply = ask(&mut server, PROTOBUF, &line, Value::Null);
+        if kind.old.is_some() {
+            refused_kinds.push(reply.status().map(|status| status.code));
+            continue;
+        }
+        let list = opened(&body(reply).pieces.concat());
+        assert_eq!(
+            (list["kind"].as_str(), list["apiVersion"].as_str()),
+            (Some(kind.list_kind), Some(&*kind.api_version()))
+        );
+        let stead_kinds::SchemaRef::Definition(name) = kind.schema else { panic!("{line}") };
+        // Metadata is cut out of every message by the same number.
+        assert_eq!(protobuf::message(name).and_then(|of| of.number("metadata")), Some(1), "{name}");
+    }
+    assert!(refused_kinds.iter().all(|code| *code == Some(406)), "{refused_kinds:?}");
+}
