@@ -7,9 +7,8 @@ use anyhow::{Result, bail};
 
 use crate::{build, cargo, packages, run, tidy};
 
-/// Seeds of the simulator in every test run: those before the first known fault (seeds 137 and 158 end with a pod of a removed
-/// node that is never gone: Stable).
-const SEEDS: &str = "100";
+/// Seeds of the simulator in every test run: what takes about two minutes on two cores.
+const SEEDS: &str = "1000";
 
 /// Installs what the tests need and runs them all.
 pub fn test() -> Result<()> {

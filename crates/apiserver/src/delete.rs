@@ -70,7 +70,7 @@ impl DeleteOptions {
         })
     }
 
-    fn check(&self, kind: &Kind, object: &Object) -> Result<(), Status> {
+    pub(crate) fn check(&self, kind: &Kind, object: &Object) -> Result<(), Status> {
         let conflict = |what: &str, given: &str, is: &str| {
             let why = format!("Precondition failed: {what} in precondition: {given}, {what} in object meta: {is}");
             Err(Status::conflict(kind.group, kind.plural, &object.key.name, &why))

@@ -28,7 +28,10 @@ pub(crate) fn evict(ctx: &mut Context, request: &Request, kind: &Kind) -> Result
     let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
-    let options = DeleteOptions::read(&request.body["deleteOptions"], request)?;
+    let mut options = DeleteOptions::read(&request.body["deleteOptions"], request)?;
+    // A refused eviction leaves no trace; and one that is granted makes a newer version of the pod itself.
+    options.check(kind, &object)?;
+    options.resource_version = None;
     let pod = object.view::<Pod>();
     let object = match ignores_budget(&pod) || options.dry_run {
         true => object,

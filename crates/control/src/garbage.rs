@@ -16,6 +16,7 @@ use stead_api::{Key, Object, OwnerRef};
 use stead_store::Event;
 
 use crate::facts;
+use crate::names::CUSTOM_RESOURCE;
 use crate::plan::{ANY, Action, Controller, Plan, Settles, View, Watch};
 
 pub use pods::NAME as POD_COLLECTOR;
@@ -34,6 +35,9 @@ pub const CONTROLLER: Controller = Controller {
 
 fn woken(view: &View, event: &Event) -> Vec<Key> {
     let object = &event.object;
+    if object.key.kind == CUSTOM_RESOURCE && event.old.is_none() {
+        return dependents_of_kind(view, object);
+    }
     if event.deleted {
         let mut keys: Vec<Key> = view.snapshot.owned(&object.meta.uid).map(|dependent| dependent.key.clone()).collect();
         // An owner may have waited for this one.
@@ -51,6 +55,17 @@ fn woken(view: &View, event: &Event) -> Vec<Key> {
         keys.extend(owners.filter(|owner| owner.meta.is_deleting()).map(|owner| owner.key.clone()));
     }
     keys
+}
+
+/// Nothing could be concluded about owners of a kind that was not served; now it is.
+fn dependents_of_kind(view: &View, definition: &Object) -> Vec<Key> {
+    let spec = &definition.value()["spec"];
+    let is_it = |owner: &OwnerRef| {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        spec["names"]["kind"] == *owner.kind && spec["group"] == *group
+    };
+    let dependents = view.snapshot.all().filter(|object| object.meta.owner_references.iter().any(is_it));
+    dependents.map(|dependent| dependent.key.clone()).collect()
 }
 
 enum Owner<'a> {
@@ -184,6 +199,7 @@ fn judge(view: &View, object: &Arc<Object>) -> Plan {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use serde_json::json;
 
     use super::*;
     use crate::fixture::{World, show};
@@ -192,6 +208,27 @@ mod tests {
     fn check(text: &str, key: (&'static str, &str), expected: Expect) {
         let world = World::of(text);
         expected.assert_eq(&show(&world, &reconcile(&world.view(), &Key::new(key.0, "default", key.1))));
+    }
+
+    /// Found by the simulator: a dependent made while its owner's kind was not served stayed for ever once the kind was back.
+    #[test]
+    fn a_new_definition_wakes_the_dependents_of_its_kind() {
+        let mut world = World::of("cm left\n cm other");
+        let owner = |kind: &str| json!([{"apiVersion": "example.com/v1", "kind": kind, "name": "db", "uid": "u"}]);
+        for (name, kind) in [("left", "Database"), ("other", "Queue")] {
+            let mut value = world.store.snapshot().find("configmaps", "default", name).expect("the map").value();
+            value["metadata"]["ownerReferences"] = owner(kind);
+            world.put("configmaps", value);
+        }
+        world.put(
+            CUSTOM_RESOURCE,
+            json!({"metadata": {"name": "databases.example.com", "uid": "d"},
+                "spec": {"group": "example.com", "names": {"kind": "Database"}}}),
+        );
+        let definition = world.store.snapshot().find(CUSTOM_RESOURCE, "", "databases.example.com").cloned();
+        let event = Event::new(None, definition.expect("the definition"), false);
+        let woken: Vec<String> = woken(&world.view(), &event).iter().map(|key| key.name.to_string()).collect();
+        assert_eq!(woken, ["left"]);
     }
 
     #[test]

@@ -46,11 +46,10 @@ pub const CONTROLLER: Controller = Controller {
     reconcile,
 };
 
-/// The owner before and after; a pod without one wakes the set that it could belong to by name.
+/// The owner before and after; a pod without one wakes the set that it could belong to by name, or whose name it leaves free.
 fn sets_of_pod(view: &View, event: &Event) -> Vec<Key> {
     let mut keys = owners(event);
     if event.object.meta.controller().is_none()
-        && !event.deleted
         && let Some((set, _)) = replica::parent_and_ordinal(&event.key().name)
         && view.get(STATEFUL_SET, &event.key().namespace, set).is_some()
     {
@@ -295,7 +294,11 @@ fn keep_replicas(set: &Set, replicas: &[Option<&Member>], revisions: &Revisions,
             if !member.is_terminating() {
                 replica::delete(set, member, plan);
             }
-            return false;
+            if set.is_ordered() {
+                return false;
+            }
+            // Under Parallel the others do not wait for its successor.
+            continue;
         }
         if facts::phase(&member.pod) == "Pending" {
             replica::create_claims(set, ordinal, plan);

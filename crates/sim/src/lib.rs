@@ -3,8 +3,6 @@
 //! The plane and the node agents are the real ones; disk, network, machines and people are values in `world.rs`. A seed is a history:
 //! the same seed gives the same messages, to the byte. Start at `world.rs` (the loop), then `checks.rs` (what must hold), `monkey.rs`
 //! (what people do), `faults.rs` (what goes wrong).
-//!
-//! Not simulated: a transport that delivers a request twice. Ours carry each once, and senders repeat themselves only after an error.
 
 mod chance;
 pub mod checks;
@@ -36,14 +34,32 @@ pub enum Sabotage {
     ConfirmEarly,
     /// A crash loses the last batch that was acknowledged.
     LoseLastBatch,
-    /// A watch loses frames.
+    /// A watch loses frames, tells them twice, or swaps two.
     DropFrame,
+    RepeatFrame,
+    SwapFrames,
+    /// A bookmark promises the future.
+    BookmarkEarly,
+    /// A second cursor misses a frame.
+    ForgetFrame,
     /// Somebody deletes claims and says it to nobody.
     StealClaims,
+    /// Somebody deletes pods, sets or ConfigMaps and says it to nobody.
+    StealPods,
+    StealSets,
+    StealConfigs,
     /// Somebody makes pods of a set out of order.
     MakePodsEarly,
+    /// Somebody makes more pods than a ReplicaSet wants.
+    MakePodsTwice,
+    /// Somebody evicts pods and asks no budget.
+    EvictAnyway,
     /// Somebody writes forever.
     Flutter,
+    /// One message makes another at once, for ever.
+    Flood,
+    /// A part panics.
+    Panic,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -10,7 +10,7 @@ use stead_node::action::{Action, ContainerRef, Machine as Facts};
 use stead_node::{Input, NodeAgent, NodeConfig, Output, node_user};
 
 use crate::Sabotage;
-use crate::checks::{self, Verdict};
+use crate::checks::{Verdict, machines};
 use crate::machine::{Machine, short, show, show_observation};
 use crate::server::{From, Sender, show_target};
 use crate::world::{Message, World, after, start_of_time};
@@ -28,6 +28,8 @@ pub struct Node {
     /// How often it was cut off.
     pub cuts: u64,
     newest_head: Timestamp,
+    /// Until when its heads come late.
+    pub slow_until: Option<Timestamp>,
     fence_after: Option<SignedDuration>,
     address: Ipv4Addr,
     network: Ipv4Addr,
@@ -50,6 +52,7 @@ impl Node {
             is_cut_off: false,
             cuts: 0,
             newest_head: start_of_time(),
+            slow_until: None,
             fence_after: fences.then(|| SignedDuration::from_secs(35)),
             address: Ipv4Addr::new(192, 168, 0, number + 1),
             network,
@@ -150,7 +153,8 @@ impl World {
 
     /// Sends the published head; in order, and whole where a stream begins.
     pub fn send_head(&mut self, node: usize, changed: Option<Vec<Key>>) {
-        let wait = if self.faults && self.chance.percent(3) {
+        let is_slow = self.nodes[node].slow_until.is_some_and(|until| self.now < until);
+        let wait = if is_slow || (self.faults && self.chance.percent(3)) {
             self.chance.millis(20, 3000)
         } else {
             self.chance.micros(50, 2000)
@@ -202,7 +206,16 @@ impl World {
             self.say(&format!("node {node} asks {:?} {}: lost", request.verb, show_target(&request)));
             let wait = self.chance.millis(500, 8000);
             let reply = Input::Reply(id, Err(Status::timeout("no answer came")));
-            return self.send_in(wait, Message::Input(node, life, Box::new(reply)));
+            self.send_in(wait, Message::Input(node, life, Box::new(reply)));
+        }
+        // What seemed lost may come late, and what came may come again.
+        if (is_lost && self.chance.percent(30)) || (self.faults && self.chance.percent(2)) {
+            let late = self.chance.millis(1, 10_000);
+            let sender = Sender { from: From::Nobody, loses_reply: true };
+            self.send_in(late, Message::Request(sender, request.clone()));
+        }
+        if is_lost {
+            return;
         }
         let is_slow = self.faults && self.chance.percent(2);
         let wait = if is_slow { self.chance.millis(50, 6000) } else { self.chance.micros(50, 2000) };
@@ -225,7 +238,7 @@ impl World {
         }
         self.say(&format!("node {node}: {}", show(&action)));
         if let Action::DeleteDirectory { path } = &action {
-            checks::kept_directory(&self.ledger, path)?;
+            machines::kept_directory(&self.ledger, path)?;
         }
         let (now, faults) = (self.now, self.faults);
         let own = &mut self.nodes[node];

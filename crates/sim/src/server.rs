@@ -3,20 +3,20 @@
 //! As in serve: requests that arrive during a commit form the next batch; replies and heads leave when the commit is on disk. A crash
 //! loses the plane and everything waiting; the batch under way is on disk or not, whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use stead_api::{Key, Request, Revision, Status};
+use stead_api::{Key, KindName, Request, Revision, Status};
 use stead_apiserver::{Bootstrap, Cluster, Head, Reply, is_read, serve_read};
 use stead_control::{Batch, Plane, Released};
 use stead_node::Input;
 use stead_store::Record;
 
 use crate::Sabotage;
-use crate::checks::{self, Verdict, Violation, violated};
+use crate::checks::{self, Verdict, Violation, disk, machines, violated};
 use crate::world::{Message, World, after};
 
 /// Who asked, and whether the answer gets lost on its way.
@@ -27,8 +27,14 @@ pub struct Sender {
 
 #[derive(Clone, Copy, Debug)]
 pub enum From {
-    Agent { node: usize, life: u64, id: u64 },
+    Agent {
+        node: usize,
+        life: u64,
+        id: u64,
+    },
     User,
+    /// Nobody waits for the answer: a copy of a request, or one whose sender has given it up for lost.
+    Nobody,
 }
 
 #[derive(Default)]
@@ -47,6 +53,9 @@ pub struct Server {
     pub head: Head,
     inbox: Vec<(Sender, Request)>,
     in_flight: Option<(Batch, Vec<Sender>)>,
+    /// Until when the disk refuses writes, and whether it has refused the batch under way.
+    pub full_until: Option<Timestamp>,
+    is_refused: bool,
     alarm: Option<Timestamp>,
     /// The newest revision that anybody was told of.
     told: Revision,
@@ -83,15 +92,15 @@ impl World {
         let seed = self.chance.word();
         let revision = self.server.disk.revision;
         self.say(&format!("the server starts at revision {revision}"));
-        checks::remembered(revision, self.server.told)?;
+        disk::remembered(revision, self.server.told)?;
         let plane = Plane::restore(seed, cluster(), revision, records(&self.server.disk));
         let mut plane = match plane {
             Ok(plane) => plane,
             Err(error) => return violated(&checks::FOLD, format!("the records do not restore: {error}")),
         };
         let head = plane.head();
-        checks::fold(&head.store.snapshot, &head.registry, records(&self.server.disk), revision)?;
-        checks::named(&plane.plans_left())?;
+        disk::fold(&head.store.snapshot, &head.registry, records(&self.server.disk), revision)?;
+        disk::named(&plane.plans_left())?;
         self.server.restored = revision;
         let facts = Bootstrap {
             api_address: Ipv4Addr::new(192, 0, 2, 1),
@@ -115,12 +124,13 @@ impl World {
         self.server.alarm = None;
         let mut waiting: Vec<Sender> = std::mem::take(&mut self.server.inbox).into_iter().map(|(s, _)| s).collect();
         if let Some((batch, senders)) = self.server.in_flight.take() {
-            if may_keep && self.chance.percent(50) {
+            if may_keep && !self.server.is_refused && self.chance.percent(50) {
                 self.say("the batch under way is on disk");
                 self.commit(batch)?;
             }
             waiting.extend(senders);
         }
+        self.server.is_refused = false;
         if self.sabotage == Sabotage::LoseLastBatch
             && let Some((objects, revision)) = self.server.before_last.take()
         {
@@ -190,6 +200,13 @@ impl World {
         if life != self.server.life {
             return Ok(());
         }
+        if self.server.full_until.is_some_and(|until| self.now < until) {
+            self.say("the disk is full");
+            self.server.is_refused = true;
+            self.send_in(SignedDuration::from_secs(1), Message::Synced(life));
+            return Ok(());
+        }
+        self.server.is_refused = false;
         let Some((batch, senders)) = self.server.in_flight.take() else { return Ok(()) };
         let durable = self.commit(batch)?;
         self.publish(durable, senders, false)?;
@@ -212,17 +229,41 @@ impl World {
             };
         }
         self.server.disk.revision = batch.revision();
-        let keys = batch.writes().iter().map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Key> = batch.writes().iter().map(|(key, _)| key.clone()).collect();
+        let kinds: BTreeSet<KindName> = keys.iter().map(|key| key.kind).collect();
         let released = batch.synced();
-        self.ledger.advance(&released.head)?;
-        checks::gone_when_removed(self.nodes.iter().map(|node| &node.machine.fake), &self.ledger)?;
+        if self.trace.is_loud {
+            self.show_events(&released.head, &kinds)?;
+        }
+        self.ledger.advance(&released.head, &kinds, self.now)?;
+        machines::gone_when_removed(self.nodes.iter().map(|node| &node.machine.fake), &self.ledger)?;
         Ok((keys, released))
+    }
+
+    /// For a person who reads the trace: every write, before it is judged.
+    fn show_events(&self, head: &Head, kinds: &BTreeSet<KindName>) -> Verdict {
+        for event in self.ledger.news(head, kinds)? {
+            let meta = &event.object.meta;
+            let owners: Vec<&str> =
+                meta.owner_references.iter().map(|owner| owner.uid.get(..8).unwrap_or("")).collect();
+            println!(
+                "    {} {} {} uid={} generation={} deleting={:?} finalizers={:?} owners={owners:?}",
+                event.revision(),
+                event.change().name(),
+                event.key(),
+                meta.uid.get(..8).unwrap_or(""),
+                meta.generation,
+                meta.deletion_grace_period_seconds,
+                meta.finalizers,
+            );
+        }
+        Ok(())
     }
 
     /// Publishes what is durable and lets its answers go.
     fn publish(&mut self, (keys, released): (Vec<Key>, Released), senders: Vec<Sender>, is_start: bool) -> Verdict {
         if !keys.is_empty() || is_start {
-            checks::durable(&released.head.store.snapshot, &self.server.disk.objects, self.server.disk.revision)?;
+            disk::durable(&released.head.store.snapshot, &self.server.disk.objects, self.server.disk.revision)?;
             self.server.head = released.head;
             self.server.told = self.server.head.store.snapshot.revision();
             for node in 0..self.nodes.len() {
@@ -237,11 +278,7 @@ impl World {
             }
             let answer = flat(reply);
             if let Ok(body) = &answer {
-                let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-                let revision = body["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
-                if revision.is_some_and(|revision: Revision| revision > self.server.disk.revision) {
-                    return violated(&checks::DURABLE, format!("answered with revision {revision:?}"));
-                }
+                disk::answered(body, self.server.disk.revision)?;
             }
             if let Some(sender) = senders.get(id as usize) {
                 self.answer(sender, answer);
@@ -251,11 +288,10 @@ impl World {
     }
 
     fn answer(&mut self, sender: &Sender, answer: Result<Bytes, Status>) {
-        let From::Agent { node, life, id } = sender.from else {
-            if let Err(status) = answer {
-                self.say(&format!("the user is refused: {}", status.message));
-            }
-            return;
+        let (node, life, id) = match (sender.from, &answer) {
+            (From::Agent { node, life, id }, _) => (node, life, id),
+            (From::User, Err(status)) => return self.say(&format!("the user is refused: {}", status.message)),
+            (From::User | From::Nobody, _) => return,
         };
         let (answer, wait) = if sender.loses_reply {
             (Err(Status::timeout("no answer came")), self.chance.millis(500, 8000))

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 use stead_api::{Request, Resource, Revision, Verb};
@@ -118,7 +119,7 @@ impl Watcher {
     }
 
     /// Takes everything there is, and compares with the list.
-    fn catch_up(&mut self, head: &Head, now: Timestamp, drops: bool) -> Verdict {
+    fn catch_up(&mut self, head: &Head, now: Timestamp, sabotage: Sabotage) -> Verdict {
         let Some(mut plan) = self.plan.take() else { return Ok(()) };
         loop {
             let frames = watch_next(&mut plan, head, now).map_err(|status| Violation {
@@ -128,8 +129,8 @@ impl Watcher {
             if frames.is_empty() {
                 break;
             }
-            for frame in frames.iter().skip(usize::from(drops)) {
-                self.take(frame)?;
+            for frame in broken(frames, sabotage) {
+                self.take(&frame)?;
             }
         }
         let listed = plan.selection.list(&plan.kind, &head.store.snapshot);
@@ -143,10 +144,11 @@ impl Watcher {
         Ok(())
     }
 
-    fn bookmark(&mut self, head: &Head) -> Verdict {
+    fn bookmark(&mut self, head: &Head, sabotage: Sabotage) -> Verdict {
         let Some(plan) = &self.plan else { return Ok(()) };
         let frame: Value = serde_json::from_slice(&watch_bookmark(plan, head)).unwrap_or_default();
-        let revision = revision_of(&frame["object"]);
+        let early = if sabotage == Sabotage::BookmarkEarly { 1000 } else { 0 };
+        let revision = revision_of(&frame["object"]) + early;
         if revision < self.at || revision > head.store.snapshot.revision() {
             return violated(&checks::BOOKMARKED, format!("a bookmark of {revision} after {}", self.at));
         }
@@ -155,12 +157,16 @@ impl Watcher {
     }
 
     /// A second cursor from a place in the past delivers the same.
-    fn resume(&self, head: &Head, now: Timestamp, from: usize) -> Verdict {
+    fn resume(&self, head: &Head, now: Timestamp, from: usize, sabotage: Sabotage) -> Verdict {
         let Some(first) = self.seen.get(from) else { return Ok(()) };
         let mut plan = self.watch_from(head, now, first.revision)?;
         let mut other = Watcher { objects: BTreeMap::new(), seen: VecDeque::new(), plan: None, ..self.copy() };
-        let frames = watch_next(&mut plan, head, now).unwrap_or_default();
-        for frame in &frames {
+        let mut frames = Vec::new();
+        // A cursor gives what there is in pieces.
+        while let Some(piece) = watch_next(&mut plan, head, now).ok().filter(|piece| !piece.is_empty()) {
+            frames.extend(piece);
+        }
+        for frame in frames.iter().skip(usize::from(sabotage == Sabotage::ForgetFrame)) {
             let frame: Value = serde_json::from_slice(frame).unwrap_or_default();
             other.seen.push_back(Seen {
                 revision: revision_of(&frame["object"]),
@@ -190,6 +196,17 @@ impl Watcher {
     }
 }
 
+/// What a broken watch makes of its frames.
+fn broken(mut frames: Vec<Bytes>, sabotage: Sabotage) -> Vec<Bytes> {
+    match sabotage {
+        Sabotage::DropFrame => frames.remove(0).clear(),
+        Sabotage::RepeatFrame => frames.push(frames[0].clone()),
+        Sabotage::SwapFrames => frames.reverse(),
+        _ => {}
+    }
+    frames
+}
+
 fn revision_of(object: &Value) -> Revision {
     object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -208,7 +225,7 @@ impl World {
         }
         self.say(&format!("watcher {index} reads"));
         let (head, now, restored) = (self.server.head.clone(), self.now, self.server.restored);
-        let drops = self.sabotage == Sabotage::DropFrame && self.chance.percent(20);
+        let sabotage = if self.chance.percent(20) { self.sabotage } else { Sabotage::None };
         let (bookmarks, resumes) = (self.chance.percent(30), self.chance.percent(30));
         let (breaks, place) = (self.chance.percent(10), self.chance.below(SEEN_MAX as u64) as usize);
         let watcher = &mut self.watchers[index];
@@ -223,11 +240,11 @@ impl World {
         if breaks {
             watcher.plan = Some(watcher.watch_from(&head, now, watcher.at)?);
         }
-        watcher.catch_up(&head, now, drops)?;
+        watcher.catch_up(&head, now, sabotage)?;
         if bookmarks {
-            watcher.bookmark(&head)?;
+            watcher.bookmark(&head, sabotage)?;
         }
         let since_restart = watcher.seen.get(place).is_some_and(|seen| seen.revision >= restored);
-        if resumes && since_restart { watcher.resume(&head, now, place) } else { Ok(()) }
+        if resumes && since_restart { watcher.resume(&head, now, place, sabotage) } else { Ok(()) }
     }
 }

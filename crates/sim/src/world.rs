@@ -12,7 +12,7 @@ use stead_node::action::{Action, ContainerRef};
 use stead_store::Snapshot;
 
 use crate::chance::Chance;
-use crate::checks::{self, Verdict, violated};
+use crate::checks::{self, Verdict, desired, machines, violated};
 use crate::ledger::Ledger;
 use crate::monkey::Monkey;
 use crate::node::Node;
@@ -97,7 +97,7 @@ impl World {
             trace,
             server: Server::default(),
             nodes,
-            monkey: Monkey::default(),
+            monkey: Monkey::new(&mut chance),
             watchers: (0..3).map(|index| Watcher::new(index, &mut chance)).collect(),
             ledger: Ledger::default(),
             faults: false,
@@ -167,7 +167,7 @@ impl World {
         if !missing.is_empty() {
             return violated(
                 &checks::STABLE,
-                format!("not reached: {missing}\n  {}", checks::summary(&self.server.head.store.snapshot)),
+                format!("not reached: {missing}\n  {}", desired::summary(&self.server.head.store.snapshot)),
             );
         }
         self.run_for(ROUND)?;
@@ -184,7 +184,7 @@ impl World {
 
     fn is_desired(&self) -> Result<(), String> {
         let machines: Vec<_> = self.nodes.iter().map(|node| &node.machine.fake).collect();
-        checks::is_desired(&self.server.head.store.snapshot, &machines)
+        desired::is_desired(&self.server.head.store.snapshot, &machines)
     }
 
     /// Stable: since a revision nothing was written but signs of life.
@@ -275,6 +275,6 @@ impl World {
 
     /// AtMostOne, after anything that may start a container.
     pub fn check_machines(&self) -> Verdict {
-        checks::at_most_one(self.nodes.iter().map(|node| &node.machine.fake), &self.ledger)
+        machines::at_most_one(self.nodes.iter().map(|node| &node.machine.fake), &self.ledger)
     }
 }

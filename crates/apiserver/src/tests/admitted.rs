@@ -157,3 +157,22 @@ fn q06_q09_evictions_spend_the_budget() {
     server.done(&format!("POST {PODS}/d/eviction"), eviction("d"));
     assert_eq!(server.ask(&format!("GET {PODS}/d"), Value::Null).0, 404);
 }
+
+/// Found by the simulator: the budget was spent and the pod marked before the precondition failed, so the next pod of that name counted
+/// as disrupted for two minutes.
+#[test]
+fn an_eviction_of_another_pod_of_that_name_spends_nothing() {
+    let mut server = Server::new();
+    run(&mut server, "a");
+    budget(&mut server, "one", 1);
+    let eviction =
+        |preconditions: Value| json!({"metadata": {"name": "a"}, "deleteOptions": {"preconditions": preconditions}});
+    let path = format!("POST {PODS}/a/eviction");
+    assert_eq!(server.ask(&path, eviction(json!({"uid": "of-an-earlier-one"}))).0, 409);
+    let budget = server.get("/apis/policy/v1/namespaces/default/poddisruptionbudgets/one");
+    assert_eq!(budget["status"]["disruptionsAllowed"], 1);
+    let pod = server.get(&format!("{PODS}/a"));
+    assert_eq!(pod["status"]["conditions"].as_array().map(Vec::len), Some(1));
+    let version = pod["metadata"]["resourceVersion"].clone();
+    server.done(&path, eviction(json!({"resourceVersion": version})));
+}

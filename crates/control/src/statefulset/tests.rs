@@ -118,6 +118,29 @@ fn parallel_makes_all_at_once_b12() {
     );
 }
 
+/// Found by the simulator: the set waited for its back-off.
+#[test]
+fn a_strange_pod_that_goes_wakes_the_set_whose_name_it_had() {
+    let world = world("sts web\n pod web-1");
+    let pod = world.store.snapshot().find(POD, "default", "web-1").cloned().expect("the pod");
+    let gone = Event::new(Some(Arc::clone(&pod)), pod, true);
+    let set = Key::new(STATEFUL_SET, "default", "web");
+    assert_eq!(sets_of_pod(&world.view(), &gone), [set]);
+}
+
+/// Found by the simulator.
+#[test]
+fn parallel_waits_for_no_finished_pod_b12() {
+    check(
+        "sts web {\"spec\":{\"replicas\":3,\"podManagementPolicy\":\"Parallel\"}}\n pod web-0 owner=web phase=Failed",
+        expect![[r#"
+            delete pods/default/web-0
+            create Pod web-1
+            create Pod web-2
+        "#]],
+    );
+}
+
 #[test]
 fn a_finished_pod_is_deleted_and_made_again_only_when_gone_b14_b39() {
     check(
