@@ -240,6 +240,14 @@ pub fn apply(
     Ok(result)
 }
 
+/// The live object with what a configuration says; nobody's ownership is looked at.
+///
+/// # Errors
+/// 500 for a configuration that does not fit the schema.
+pub fn merge(schema: &KindSchema, live: &Value, config: &Value) -> Result<Value, Status> {
+    Ok(typed::merge(schema, live.clone(), &canonical(schema, config)?))
+}
+
 /// Checks the configuration against the schema and brings its values to their canonical form.
 fn canonical(schema: &KindSchema, config: &Value) -> Result<Value, Status> {
     let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();

@@ -13,7 +13,7 @@ use stead_kinds::Kind;
 use crate::draft::time_text;
 use crate::encode::ListMeta;
 use crate::select::Selection;
-use crate::{Context, Reply, custom, target};
+use crate::{Context, Reply, custom, policy, target};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -122,10 +122,12 @@ pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<R
     let options = DeleteOptions::of(request)?;
     let found = ctx.store.snapshot().find(kind.storage, target::namespace_of(kind, resource), &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
+    let mut told = Vec::new();
+    policy::validate_deletion(ctx, request, kind, &object, &mut told)?;
     let deleted = delete(ctx, kind, object, &options)?;
     let warns = kind.storage == "jobs.batch" && options.propagation.is_none();
     let warnings = if warns { vec![JOB_WARNING.to_owned()] } else { Vec::new() };
-    Ok(answer(kind, &deleted).with_warnings(warnings))
+    Ok(answer(kind, &deleted).with_warnings(warnings).with_warnings(told))
 }
 
 fn answer(kind: &Kind, deleted: &Deleted) -> Reply {
@@ -152,11 +154,13 @@ pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> R
     let selection = Selection::of(kind, request)?;
     let objects: Vec<Arc<Object>> = selection.list(kind, ctx.store.snapshot()).cloned().collect();
     let mut last = Vec::with_capacity(objects.len());
+    let mut told = Vec::new();
     for object in objects {
+        policy::validate_deletion(ctx, request, kind, &object, &mut told)?;
         last.push(Arc::clone(delete(ctx, kind, object, &options)?.object()));
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
-    Ok(Reply::list(kind, last, meta))
+    Ok(Reply::list(kind, last, meta).with_warnings(told))
 }
 
 /// Asks one object to go.

@@ -25,6 +25,7 @@ mod managed;
 mod openapi;
 mod page;
 mod pipeline;
+mod policy;
 mod present;
 pub mod read;
 pub mod reply;

@@ -11,7 +11,7 @@ use stead_api::{Cause, Errors, Object, Request, Status};
 use stead_kinds::{Plain, meta};
 
 use crate::draft::{Draft, Part, restore, time_text};
-use crate::{Context, admission, custom, managed};
+use crate::{Context, admission, custom, managed, policy};
 
 /// Kinds whose decoded form the control plane never reads: keeping it would hold their content in memory twice.
 const UNREAD: &[&str] = &["configmaps", "secrets", "events"];
@@ -41,10 +41,14 @@ impl Draft {
         } else {
             admission::admit_part(ctx, request, &mut self)?;
         }
+        if policy::mutate(ctx, request, &mut self)? && self.part == Part::Whole {
+            self.fill_in(ctx);
+        }
         let typed = self.validate(ctx, warnings)?;
         if self.part == Part::Whole {
             admission::check(ctx, request, &mut self, warnings)?;
         }
+        policy::validate(ctx, request, &self, warnings)?;
         self.count_generation();
         if !self.is_applied {
             managed::track(ctx, request, &mut self);

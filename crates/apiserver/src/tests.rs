@@ -6,6 +6,7 @@ mod forms;
 mod kinds;
 mod limits;
 mod old;
+mod policies;
 mod reads;
 mod rights;
 mod rubbish;

@@ -1,5 +1,9 @@
 //! ValidatingAdmissionPolicy, MutatingAdmissionPolicy and their bindings.
 
+mod policy;
+
+pub use policy::{Mutation, Policy, Programs, Validation};
+
 use k8s_openapi::api::admissionregistration::v1::{
     MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, NamedRuleWithOperations, ParamKind,
     ParamRef, RuleWithOperations, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, Variable,
@@ -32,7 +36,7 @@ pub const VALIDATINGADMISSIONPOLICY: Kind = Kind {
         columns::text("ParamKind", param_kind, "The kind of its parameters."),
         AGE_COLUMN,
     ],
-    hooks: Hooks::of::<ValidatingAdmissionPolicy>(),
+    hooks: Hooks::of::<Policy<ValidatingAdmissionPolicy>>(),
     ..policy(
         "validatingadmissionpolicies.admissionregistration.k8s.io",
         names!("ValidatingAdmissionPolicy", "validatingadmissionpolicy", "validatingadmissionpolicies"),
@@ -47,7 +51,7 @@ pub const MUTATINGADMISSIONPOLICY: Kind = Kind {
         columns::text("ParamKind", param_kind, "The kind of its parameters."),
         AGE_COLUMN,
     ],
-    hooks: Hooks::of::<MutatingAdmissionPolicy>(),
+    hooks: Hooks::of::<Policy<MutatingAdmissionPolicy>>(),
     ..policy(
         "mutatingadmissionpolicies.admissionregistration.k8s.io",
         names!("MutatingAdmissionPolicy", "mutatingadmissionpolicy", "mutatingadmissionpolicies"),

@@ -1,0 +1,166 @@
+//! Mutating policies: what their expressions make is applied to the object, one after the other.
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingAdmissionPolicyBindingSpec,
+};
+use serde_json::{Value, json};
+use stead_api::{Request, Status, apply, patch};
+use stead_kinds::admissionpolicy::{Mutation, Policy};
+
+use super::variables::Vars;
+use super::{Attempt, Denial, Scene, is_used, is_wanted, matching, params, refusal};
+use crate::Context;
+use crate::draft::{Draft, Part};
+
+const POLICIES: &str = "mutatingadmissionpolicies.admissionregistration.k8s.io";
+const BINDINGS: &str = "mutatingadmissionpolicybindings.admissionregistration.k8s.io";
+
+/// Lets the mutating policies change a draft; true when one did.
+///
+/// A policy with the reinvocation policy IfNeeded looks again, once, when a later one made a change.
+///
+/// # Errors
+/// When a policy that must not fail does.
+pub(crate) fn mutate(ctx: &Context, request: &Request, draft: &mut Draft) -> Result<bool, Status> {
+    if !matches!(draft.part, Part::Whole | Part::Status) || !is_used(ctx.store.snapshot(), BINDINGS) {
+        return Ok(false);
+    }
+    let before = draft.new.clone();
+    let last_change = round(ctx, request, draft, None)?;
+    if let Some(last) = last_change {
+        round(ctx, request, draft, Some(&last))?;
+    }
+    Ok(draft.new != before)
+}
+
+/// Asks all policies, or those before `last` that want to look again; the name of the last one that made a change.
+fn round(ctx: &Context, request: &Request, draft: &mut Draft, last: Option<&str>) -> Result<Option<String>, Status> {
+    let snapshot = ctx.store.snapshot();
+    let mut changed = None;
+    for object in snapshot.list(POLICIES, "") {
+        let policy = object.view::<Policy<MutatingAdmissionPolicy>>();
+        let again =
+            policy.policy.spec.as_ref().and_then(|spec| spec.reinvocation_policy.as_deref()) == Some("IfNeeded");
+        if last.is_some_and(|last| !again || &*object.key.name >= last) {
+            continue;
+        }
+        for binding in snapshot.list(BINDINGS, "") {
+            let typed = binding.view::<MutatingAdmissionPolicyBinding>();
+            let Some(spec) = &typed.spec else { continue };
+            if spec.policy_name.as_deref() != Some(&*object.key.name) {
+                continue;
+            }
+            let Some(attempt) = Attempt::of(request, draft) else { return Ok(None) };
+            match perform(ctx, &attempt, &policy, spec) {
+                Ok(None) => {}
+                Ok(Some(new)) if new == draft.new => {}
+                Ok(Some(new)) => {
+                    draft.new = new;
+                    changed = Some(object.key.name.to_string());
+                }
+                Err(message) => {
+                    let names = (&object.key.name, &binding.key.name);
+                    let why = format!(
+                        "MutatingAdmissionPolicy '{}' with binding '{}' denied request: {message}",
+                        names.0, names.1
+                    );
+                    let denial = Denial { message, reason: String::new(), always: true };
+                    return Err(refusal(&attempt, &why, &denial));
+                }
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// The object after one policy, by one binding; None when it has nothing to say.
+fn perform(
+    ctx: &Context,
+    attempt: &Attempt,
+    policy: &Policy<MutatingAdmissionPolicy>,
+    binding: &MutatingAdmissionPolicyBindingSpec,
+) -> Result<Option<Value>, String> {
+    let Some(spec) = &policy.policy.spec else { return Ok(None) };
+    let ignores = spec.failure_policy.as_deref() == Some("Ignore");
+    let matched = matching::matches(ctx, attempt, spec.match_constraints.as_ref());
+    let Some(matched) = matched.filter(|_| {
+        binding.match_resources.is_none() || matching::matches(ctx, attempt, binding.match_resources.as_ref()).is_some()
+    }) else {
+        return Ok(None);
+    };
+    let excuse = |result: Result<Option<Value>, String>| if ignores { Ok(result.unwrap_or(None)) } else { result };
+    let params = match params::of(ctx, attempt, spec.param_kind.as_ref(), binding.param_ref.as_ref()) {
+        Ok(params) => params,
+        Err(why) => return excuse(Err(format!("failed to configure binding: {why}"))),
+    };
+    let mut scene = Scene::of(ctx, attempt, &matched);
+    let mut is_changed = false;
+    for param in params {
+        let param = param.map(|param| param.value());
+        let wanted = is_wanted(&policy.programs, &scene.vars(&policy.programs, param.as_ref()));
+        match wanted {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(why) => return excuse(Err(why)),
+        }
+        for mutation in &policy.programs.mutations {
+            let made = {
+                let vars = scene.vars(&policy.programs, param.as_ref());
+                one(ctx, attempt, mutation, &vars, &scene.new)
+            };
+            match made {
+                Ok(new) => scene.new = new,
+                Err(why) if !ignores => return Err(why),
+                Err(_) => continue,
+            }
+            is_changed = true;
+        }
+    }
+    if !is_changed {
+        return Ok(None);
+    }
+    let mut new = scene.new;
+    if let Some(convert) = matched.convert {
+        (convert.to_stored)(&mut new);
+    }
+    new["apiVersion"] = json!(attempt.kind.api_version());
+    new["kind"] = json!(attempt.kind.kind);
+    // The server's own fields are not the policy's to change.
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"] {
+        if let (Some(new), old) = (new["metadata"].as_object_mut(), &attempt.new["metadata"][field]) {
+            crate::draft::restore(new, field, old);
+        }
+    }
+    Ok(Some(new))
+}
+
+/// What one mutation makes of an object.
+fn one<'a>(
+    ctx: &Context,
+    attempt: &Attempt,
+    mutation: &'a Mutation,
+    vars: &Vars<'a>,
+    live: &Value,
+) -> Result<Value, String> {
+    let made = |program: &'a stead_cel::Program| -> Result<Value, String> {
+        let value = vars.evaluate(program).map_err(|error| error.to_string())?;
+        value.to_json().ok_or_else(|| "the expression does not come to something that JSON can hold".to_owned())
+    };
+    match mutation {
+        Mutation::Apply(program) => {
+            let mut config = made(program)?;
+            if !config.is_object() {
+                return Err("applyConfiguration must evaluate to an Object".into());
+            }
+            for field in ["apiVersion", "kind"] {
+                config[field] = live[field].clone();
+            }
+            let schema = ctx.registry.schema(&attempt.kind).ok_or("the kind has no schema")?;
+            apply::merge(&schema, live, &config).map_err(|status| status.message)
+        }
+        Mutation::JsonPatch(program) => {
+            let operations = made(program)?;
+            patch::json_patch(live, &operations).map_err(|status| status.message)
+        }
+    }
+}
