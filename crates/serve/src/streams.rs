@@ -73,7 +73,11 @@ pub fn upgrade(
     match plan.resource.subresource.as_str() {
         "portforward" => {
             let accepted = handshake::port_forward(headers).map_err(refused)?;
-            tokio::spawn(forward(host, plan, upgrade, accepted.protocol));
+            let ports = match accepted.protocol {
+                PortForwardProtocol::WebSocket { .. } => ports_of(&plan.request)?,
+                PortForwardProtocol::Spdy | PortForwardProtocol::SpdyInWebSocket => Vec::new(),
+            };
+            tokio::spawn(forward(host, plan, upgrade, accepted.protocol, ports));
             Ok(switching(accepted.headers))
         }
         subresource @ ("exec" | "attach") => {
@@ -117,6 +121,20 @@ fn running(host: &Host, plan: &StreamPlan) -> Result<ContainerRef, Status> {
 fn streams_of(request: &Request) -> Streams {
     let is = |name: &str| request.options.param(name).is_some_and(|v| v == "true" || v == "1");
     Streams { stdin: is("stdin"), stdout: is("stdout"), stderr: is("stderr"), tty: is("tty") }
+}
+
+/// The ports that a request names: `ports=80,443`, or several times.
+fn ports_of(request: &Request) -> Result<Vec<u16>, Status> {
+    let given = request.options.params("ports").chain(request.options.params("port"));
+    let number = |text: &str| {
+        let wrong = || Status::bad_request(format!("unable to parse \"{text}\" as a port"));
+        text.trim().parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong)
+    };
+    let ports: Vec<u16> = given.flat_map(|list| list.split(',')).map(number).collect::<Result<_, _>>()?;
+    match ports.is_empty() {
+        true => Err(Status::bad_request("query parameter \"ports\" is required")),
+        false => Ok(ports),
+    }
 }
 
 fn refused(refusal: Refusal) -> Status {
@@ -229,16 +247,23 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// Carries forwarded connections into the pod until the client is gone.
-async fn forward(host: Arc<Host>, plan: StreamPlan, upgrade: OnUpgrade, protocol: PortForwardProtocol) {
+async fn forward(
+    host: Arc<Host>,
+    plan: StreamPlan,
+    upgrade: OnUpgrade,
+    protocol: PortForwardProtocol,
+    ports: Vec<u16>,
+) {
     let Ok(socket) = upgrade.await else { return };
-    let mut session = PortForward::start(TokioIo::new(socket), protocol, &Options::default());
+    let mut session = PortForward::start(TokioIo::new(socket), protocol, &ports, &Options::default());
     while let Some(connection) = session.next().await {
         tokio::spawn(forward_one(Arc::clone(&host), plan.pod_uid.clone(), connection));
     }
 }
 
 async fn forward_one(host: Arc<Host>, uid: String, connection: ForwardedConnection) {
-    let ForwardedConnection { port, stream, error } = connection;
+    // What is left of it tells the session, at the end of this function, that the connection is over.
+    let ForwardedConnection { port, stream, error, half_closes, .. } = connection;
     let pod = uid.clone();
     let dialled = blocking(move || {
         let stream = host.dial(&pod, port)?;
@@ -250,6 +275,7 @@ async fn forward_one(host: Arc<Host>, uid: String, connection: ForwardedConnecti
         Err(error) => Err(error),
     };
     match connected {
+        Ok(pod_side) if !half_closes => until_the_pod_ends(stream, pod_side).await,
         Ok(mut pod_side) => {
             let mut client_side: Duplex = stream;
             let _ = copy_bidirectional(&mut client_side, &mut pod_side).await;
@@ -257,6 +283,21 @@ async fn forward_one(host: Arc<Host>, uid: String, connection: ForwardedConnecti
         Err(why) => {
             error.report(&format!("error forwarding port {port} to pod {uid}, uid : {why}")).await;
         }
+    }
+}
+
+/// For clients that cannot be told that the pod sends no more: then all is over.
+async fn until_the_pod_ends(client: Duplex, mut pod: tokio::net::TcpStream) {
+    let Duplex { mut input, mut output } = client;
+    let (mut from_pod, mut to_pod) = pod.split();
+    let sending = async {
+        let _ = copy(&mut input, &mut to_pod).await;
+        let _ = to_pod.shutdown().await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = copy(&mut from_pod, &mut output) => {}
+        () = sending => {}
     }
 }
 

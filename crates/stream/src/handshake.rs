@@ -46,6 +46,11 @@ pub enum PortForwardProtocol {
     Spdy,
     /// SPDY frames as the payload of binary WebSocket messages.
     SpdyInWebSocket,
+    /// Two channels for each port that the request names, data and error, in WebSocket messages.
+    WebSocket {
+        /// Messages are text: a digit for the channel, then base64.
+        base64: bool,
+    },
 }
 
 /// An accepted upgrade: answer `101 Switching Protocols` with these headers and speak this protocol.
@@ -89,8 +94,12 @@ const REMOTE_COMMAND_SPDY: &Table<RemoteCommandProtocol> = &[
     ("v2.channel.k8s.io", spdy(false, false)),
 ];
 
-const PORT_FORWARD_WEBSOCKET: &Table<PortForwardProtocol> =
-    &[("SPDY/3.1+portforward.k8s.io", PortForwardProtocol::SpdyInWebSocket)];
+const PORT_FORWARD_WEBSOCKET: &Table<PortForwardProtocol> = &[
+    ("SPDY/3.1+portforward.k8s.io", PortForwardProtocol::SpdyInWebSocket),
+    ("v4.channel.k8s.io", PortForwardProtocol::WebSocket { base64: false }),
+    ("v4.base64.channel.k8s.io", PortForwardProtocol::WebSocket { base64: true }),
+    ("", PortForwardProtocol::WebSocket { base64: false }),
+];
 
 const PORT_FORWARD_SPDY: &Table<PortForwardProtocol> = &[("portforward.k8s.io", PortForwardProtocol::Spdy)];
 

@@ -128,7 +128,8 @@ where
     };
     // A fresh outbox takes the first message.
     let _ = outbox.push_now(|out| websocket::encode_channel(out, greeting, &[], base64));
-    let channels = Channels { stdin: stdin_sink, resize: resize_sink, close_signal: wire.close_signal, base64 };
+    let inputs = stdin_sink.into_iter().map(|sink| (websocket::STDIN, sink)).collect();
+    let channels = Channels { inputs, resize: resize_sink, close_signal: wire.close_signal, base64 };
     let session = websocket::start_channels(socket, outbox, channels, options);
     RemoteCommand {
         stdin,

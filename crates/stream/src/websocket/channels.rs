@@ -1,6 +1,6 @@
 //! Channels in WebSocket messages: `channel.k8s.io`, versions 1, 4 and 5, binary and base64.
 //!
-//! Contract: the first byte of a message names its channel (0 stdin, 4 resize; 255 in version 5, followed by the
+//! Contract: the first byte of a message names its channel (0 stdin, 4 resize, or the data of forwarded ports; 255 in version 5, followed by the
 //! channel that the client closes); others are ignored. While stdin's reader is slow no more is read from the
 //! socket, and the client is kept from giving us up by pongs it did not ask for (RFC 6455 section 5.5.3).
 
@@ -11,6 +11,7 @@ use crate::session::{BytesRead, Options, Session};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -31,7 +32,8 @@ const UNSOLICITED_PONG_PERIOD: Duration = Duration::from_secs(10);
 
 /// Where the client's channels lead.
 pub(crate) struct Channels {
-    pub stdin: Option<InputSink>,
+    /// By channel: stdin, or the data of forwarded ports.
+    pub inputs: BTreeMap<u8, InputSink>,
     pub resize: Option<ResizeSink>,
     pub close_signal: bool,
     pub base64: bool,
@@ -62,7 +64,7 @@ struct Reader {
 enum Message {
     /// Its first byte has not come.
     Unnamed,
-    Stdin,
+    Input(u8),
     /// Gathered whole, because it must be decoded: the channel and its bytes so far.
     Whole(u8, Vec<u8>),
     Ignored,
@@ -119,11 +121,14 @@ impl Reader {
             bytes = rest;
         }
         match &mut self.message {
-            Message::Stdin => self.stdin(bytes).await,
+            Message::Input(channel) => {
+                let channel = *channel;
+                self.input(channel, bytes).await;
+            }
             Message::Whole(channel, whole) => {
-                let limit = match *channel {
-                    STDIN => MESSAGE_BYTES_MAX as usize,
-                    _ => RESIZE_BYTES_MAX,
+                let limit = match self.channels.inputs.contains_key(channel) {
+                    true => MESSAGE_BYTES_MAX as usize,
+                    false => RESIZE_BYTES_MAX,
                 };
                 if whole.len() + bytes.len() <= limit {
                     whole.extend_from_slice(bytes);
@@ -138,9 +143,11 @@ impl Reader {
     fn named(&self, byte: u8) -> Message {
         let base64 = self.channels.base64;
         let channel = if base64 { byte.wrapping_sub(b'0') } else { byte };
+        let is_input = self.channels.inputs.contains_key(&channel);
         match channel {
-            STDIN if !base64 => Message::Stdin,
-            STDIN | RESIZE => Message::Whole(channel, Vec::new()),
+            _ if is_input && !base64 => Message::Input(channel),
+            _ if is_input => Message::Whole(channel, Vec::new()),
+            RESIZE if self.channels.resize.is_some() => Message::Whole(channel, Vec::new()),
             CLOSE_SIGNAL if self.channels.close_signal => Message::Whole(channel, Vec::new()),
             _ => Message::Ignored,
         }
@@ -157,23 +164,23 @@ impl Reader {
             }
         }
         match channel {
-            STDIN => self.stdin(&bytes).await,
+            _ if self.channels.inputs.contains_key(&channel) => self.input(channel, &bytes).await,
             RESIZE => {
                 if let (Some(sink), Some(size)) = (&self.channels.resize, TerminalSize::parse(&bytes)) {
                     sink.send_replace(size);
                 }
             }
-            _ if bytes == [STDIN] => self.channels.stdin = None,
+            _ if bytes == [STDIN] => drop(self.channels.inputs.remove(&STDIN)),
             _ => {}
         }
     }
 
-    /// Hands bytes to stdin's reader, however long it takes; they are dropped once it is gone.
-    async fn stdin(&mut self, bytes: &[u8]) {
-        let Some(stdin) = &mut self.channels.stdin else {
+    /// Hands bytes to a channel's reader, however long it takes; they are dropped once it is gone.
+    async fn input(&mut self, channel: u8, bytes: &[u8]) {
+        let Some(input) = self.channels.inputs.get_mut(&channel) else {
             return;
         };
-        let mut writing = std::pin::pin!(stdin.write_all(bytes));
+        let mut writing = std::pin::pin!(input.write_all(bytes));
         let written = loop {
             tokio::select! {
                 biased;
@@ -184,7 +191,7 @@ impl Reader {
             }
         };
         if written.is_err() {
-            self.channels.stdin = None;
+            self.channels.inputs.remove(&channel);
         }
     }
 }

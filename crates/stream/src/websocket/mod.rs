@@ -4,6 +4,6 @@ mod channels;
 mod frame;
 mod tunnel;
 
-pub(crate) use channels::{Channels, ERROR, STDERR, STDOUT, encode_normal_close, start_channels};
+pub(crate) use channels::{Channels, ERROR, STDERR, STDIN, STDOUT, encode_normal_close, start_channels};
 pub(crate) use frame::encode_channel;
 pub(crate) use tunnel::Tunnel;

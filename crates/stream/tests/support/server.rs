@@ -109,7 +109,7 @@ fn port_forward(mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let socket = TokioIo::new(upgraded.await.unwrap());
-        let mut session = PortForward::start(socket, protocol, &Options::default());
+        let mut session = PortForward::start(socket, protocol, &[], &Options::default());
         while let Some(mut connection) = session.next().await {
             tokio::spawn(async move {
                 match TcpStream::connect(("127.0.0.1", connection.port)).await {

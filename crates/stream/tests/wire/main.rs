@@ -1,6 +1,7 @@
 //! The wire forms, byte by byte, against a client written for these tests: what kubectl does not do, or must not.
 
 mod client;
+mod ports;
 mod spdy;
 mod websocket;
 

@@ -23,7 +23,7 @@ fn exec(protocol: RemoteCommandProtocol, streams: Streams) -> (Spdy, Starting) {
 
 fn forward() -> (Spdy, PortForward) {
     let (client, server) = wire();
-    (Spdy::new(client), PortForward::start(server, PortForwardProtocol::Spdy, &options()))
+    (Spdy::new(client), PortForward::start(server, PortForwardProtocol::Spdy, &[], &options()))
 }
 
 fn said(id: u32, text: &str, fin: bool) -> Option<Said> {
@@ -191,7 +191,7 @@ async fn a_client_cannot_hold_streams_without_limit() {
 #[tokio::test]
 async fn spdy_in_websocket_messages_of_any_shape() {
     let (mut socket, server) = wire();
-    let mut session = PortForward::start(server, PortForwardProtocol::SpdyInWebSocket, &options());
+    let mut session = PortForward::start(server, PortForwardProtocol::SpdyInWebSocket, &[], &options());
     let mut frames = Spdy::new(wire().0);
     let mut bytes = frames.syn_stream(1, &[("streamtype", "error"), ("port", "80"), ("requestid", "0")]);
     bytes.extend(frames.syn_stream(3, &[("streamtype", "data"), ("port", "80"), ("requestid", "0")]));
@@ -258,10 +258,10 @@ async fn damaged_bytes_end_the_session_and_nothing_else() {
         let bytes = random.damaged(&good);
         for protocol in [PortForwardProtocol::Spdy, PortForwardProtocol::SpdyInWebSocket] {
             let (client, server) = wire();
-            let session = PortForward::start(server, protocol, &options());
+            let session = PortForward::start(server, protocol, &[], &options());
             let bytes = match protocol {
                 PortForwardProtocol::Spdy => bytes.clone(),
-                PortForwardProtocol::SpdyInWebSocket => message(0x82, &bytes),
+                PortForwardProtocol::SpdyInWebSocket | PortForwardProtocol::WebSocket { .. } => message(0x82, &bytes),
             };
             damaged_bytes(client, session, bytes).await;
         }
