@@ -4,6 +4,7 @@
 //! knows better: default roles (unless their autoupdate annotation is off) and the endpoints of Service `kubernetes`.
 
 mod roles;
+mod services;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::{Request, Resource, Status, User, Verb};
 
+use crate::draft::time_text;
 use crate::{Context, Reply, serve_write};
 
 /// What the shell knows and the objects need.
@@ -38,6 +40,11 @@ pub fn bootstrap(ctx: &mut Context, facts: &Bootstrap) {
     make_roles(&mut maker);
     make_classes(&mut maker);
     make_services(&mut maker, facts);
+    make_ranges(&mut maker);
+    let now = time_text(maker.ctx.now);
+    for service in services::api_services(&now) {
+        maker.with_status("apiregistration.k8s.io", "apiservices", service);
+    }
 }
 
 fn make_roles(maker: &mut Maker) {
@@ -46,7 +53,19 @@ fn make_roles(maker: &mut Maker) {
             "annotations": {AUTOUPDATE: "true"}})
     };
     for (name, rules) in roles::cluster_roles() {
-        maker.kept(RBAC, "clusterroles", "", "rules", json!({"metadata": metadata(name), "rules": rules}));
+        let mut role = json!({"metadata": metadata(name), "rules": rules});
+        if let Some(into) = roles::aggregated_into(name) {
+            role["metadata"]["labels"][roles::aggregation_label(into)] = json!("true");
+        }
+        // The rules of a role that gathers others' are the aggregation controller's from then on.
+        let field = if roles::AGGREGATED.contains(&name) {
+            let selector = json!({"matchLabels": {roles::aggregation_label(name): "true"}});
+            role["aggregationRule"] = json!({"clusterRoleSelectors": [selector]});
+            "aggregationRule"
+        } else {
+            "rules"
+        };
+        maker.kept(RBAC, "clusterroles", "", field, role);
     }
     for (name, groups) in roles::BINDINGS {
         let subjects: Vec<Value> =
@@ -80,6 +99,16 @@ fn make_classes(maker: &mut Maker) {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
         maker.missing("scheduling.k8s.io", "priorityclasses", "", class);
     }
+}
+
+/// The range of Service addresses, for clients that ask which it is.
+fn make_ranges(maker: &mut Maker) {
+    let (base, length) = maker.ctx.cluster.service_cidr;
+    let now = time_text(maker.ctx.now);
+    let range = json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [format!("{base}/{length}")]},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now, "reason": "",
+            "message": "Kubernetes Service CIDR is ready"}]}});
+    maker.with_status("networking.k8s.io", "servicecidrs", range);
 }
 
 fn make_services(maker: &mut Maker, facts: &Bootstrap) {
@@ -118,6 +147,18 @@ struct Maker<'a, 'b> {
 
 impl Maker<'_, '_> {
     fn ask(&mut self, verb: Verb, group: &str, plural: &str, namespace: &str, body: Value) -> Result<(), Status> {
+        self.ask_part(verb, group, plural, namespace, "", body)
+    }
+
+    fn ask_part(
+        &mut self,
+        verb: Verb,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        subresource: &str,
+        body: Value,
+    ) -> Result<(), Status> {
         let name = body["metadata"]["name"].as_str().unwrap_or_default();
         let resource = Resource {
             group: group.into(),
@@ -125,6 +166,7 @@ impl Maker<'_, '_> {
             plural: plural.into(),
             namespace: namespace.into(),
             name: if verb == Verb::Create { String::new() } else { name.into() },
+            subresource: subresource.into(),
             ..Resource::default()
         };
         let mut request = Request::of(Arc::clone(&self.user), verb, resource, body);
@@ -149,6 +191,19 @@ impl Maker<'_, '_> {
         let name = body["metadata"]["name"].clone();
         self.ask(Verb::Create, group, plural, namespace, body)
             .unwrap_or_else(|status| panic!("the initial {plural} {name} was refused: {status}"));
+    }
+
+    /// Makes an object with its status unless it is there.
+    fn with_status(&mut self, group: &str, plural: &str, body: Value) {
+        if self.stored(group, plural, "", &body).is_some() {
+            return;
+        }
+        self.missing(group, plural, "", body.clone());
+        if let Some(mut stored) = self.stored(group, plural, "", &body) {
+            stored["status"] = body["status"].clone();
+            let told = self.ask_part(Verb::Update, group, plural, "", "status", stored);
+            told.unwrap_or_else(|status| panic!("an initial status was refused: {status}"));
+        }
     }
 
     /// Makes an object, and puts a field right unless the cluster's users said to leave it.
@@ -195,6 +250,13 @@ mod tests {
         assert_eq!(crate::admission::default_storage_class(server.store.snapshot()).as_deref(), Some("standard"));
         bootstrap(&mut server.ctx(), &facts(6443));
         assert_eq!(server.store.snapshot().revision(), revision, "a second start writes nothing");
+
+        let edit = server.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/edit");
+        assert_eq!(edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-admin"], "true");
+        let local = server.get("/apis/apiregistration.k8s.io/v1/apiservices/v1.apps");
+        assert_eq!(local["status"]["conditions"][0]["reason"], "Local");
+        let range = server.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes");
+        assert_eq!(range["spec"]["cidrs"], json!(["10.96.0.0/16"]));
 
         bootstrap(&mut server.ctx(), &facts(7443));
         let slice = server.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes");

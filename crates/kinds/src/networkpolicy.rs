@@ -81,7 +81,15 @@ impl Behavior for NetworkPolicy {
             one_of(at.child("policyTypes").index(index), one, &["Egress", "Ingress"], false, errors);
         }
     }
+
+    fn warn(&self, old: Option<&Self>) -> Vec<String> {
+        if old.is_none() { vec![NOT_ENFORCED.to_owned()] } else { Vec::new() }
+    }
 }
+
+/// Told until the nodes' rules know policies.
+const NOT_ENFORCED: &str =
+    "the network of this cluster does not enforce NetworkPolicies: the object is stored and changes nothing";
 
 fn validate_rule(
     at: Path,

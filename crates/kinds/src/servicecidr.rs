@@ -115,7 +115,17 @@ impl Behavior for ServiceCIDR {
             at.invalid(errors, json!(ranges), detail);
         }
     }
+
+    fn warn(&self, old: Option<&Self>) -> Vec<String> {
+        let is_own = self.metadata.name.as_deref() == Some(OWN);
+        if old.is_none() && !is_own { vec![NOT_USED.to_owned()] } else { Vec::new() }
+    }
 }
+
+/// The range that the server was started with; the only one that Services get addresses of.
+const OWN: &str = "kubernetes";
+const NOT_USED: &str =
+    "the range of Service addresses is fixed when the cluster starts: this range is stored and not used";
 
 impl Behavior for IPAddress {
     fn validate(&self, old: Option<&Self>, errors: &mut Errors) {

@@ -58,6 +58,13 @@ const COLUMNS: &[Column] = &[
     AGE_COLUMN,
 ];
 
+/// Told until admission calls out.
+const NOT_CALLED: &str = "admission webhooks are not called: the configuration is stored and changes nothing";
+
+fn not_called(is_new: bool) -> Vec<String> {
+    if is_new { vec![NOT_CALLED.to_owned()] } else { Vec::new() }
+}
+
 /// How long a webhook may take, in seconds.
 const SECONDS: std::ops::RangeInclusive<i32> = 1..=30;
 const CONDITIONS_MAX: usize = 64;
@@ -143,6 +150,10 @@ impl Behavior for MutatingWebhookConfiguration {
     fn validate(&self, _old: Option<&Self>, errors: &mut Errors) {
         validate_all(list(&self.webhooks).iter().map(Webhook::from), errors);
     }
+
+    fn warn(&self, old: Option<&Self>) -> Vec<String> {
+        not_called(old.is_none())
+    }
 }
 
 impl Behavior for ValidatingWebhookConfiguration {
@@ -152,6 +163,10 @@ impl Behavior for ValidatingWebhookConfiguration {
 
     fn validate(&self, _old: Option<&Self>, errors: &mut Errors) {
         validate_all(list(&self.webhooks).iter().map(Webhook::from), errors);
+    }
+
+    fn warn(&self, old: Option<&Self>) -> Vec<String> {
+        not_called(old.is_none())
     }
 }
 

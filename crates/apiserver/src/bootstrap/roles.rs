@@ -27,6 +27,7 @@ const VIEW: &[(&str, &str)] = &[
     ("policy", "poddisruptionbudgets poddisruptionbudgets/status"),
     ("networking.k8s.io", "ingresses ingresses/status networkpolicies"),
     ("coordination.k8s.io", "leases"),
+    ("resource.k8s.io", "resourceclaims resourceclaims/status resourceclaimtemplates"),
 ];
 
 /// What `edit` may change besides.
@@ -53,6 +54,7 @@ const EDIT: &[(&str, &str, &str)] = &[
     ("policy", "poddisruptionbudgets", WRITE),
     ("networking.k8s.io", "ingresses networkpolicies", WRITE),
     ("coordination.k8s.io", "leases", WRITE),
+    ("resource.k8s.io", "resourceclaims resourceclaimtemplates", WRITE),
 ];
 
 const ADMIN: &[(&str, &str, &str)] = &[
@@ -116,9 +118,13 @@ pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
     ];
     vec![
         ("cluster-admin", everything),
-        ("admin", rules(ADMIN.iter().copied().chain(edit()))),
+        // What these gather follows from the labels of others; they begin with what that comes to.
+        ("admin", rules(edit().chain(ADMIN.iter().copied()))),
         ("edit", rules(edit())),
         ("view", rules(view())),
+        ("system:aggregate-to-admin", rules(ADMIN.iter().copied())),
+        ("system:aggregate-to-edit", rules(EDIT.iter().copied())),
+        ("system:aggregate-to-view", rules(view())),
         ("system:discovery", paths(DISCOVERY)),
         ("system:public-info-viewer", paths(PUBLIC)),
         ("system:service-account-issuer-discovery", paths(ISSUER)),
@@ -133,6 +139,23 @@ pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
         ("system:auth-delegator", rules(delegation)),
         ("system:node", rules(NODE.iter().copied())),
     ]
+}
+
+/// Roles whose rules are those of all roles with their label.
+pub(super) const AGGREGATED: &[&str] = &["admin", "edit", "view"];
+
+/// The label by which a role's rules become another's.
+pub(super) fn aggregation_label(role: &str) -> String {
+    format!("rbac.authorization.k8s.io/aggregate-to-{role}")
+}
+
+/// The role that gathers this one's rules.
+pub(super) fn aggregated_into(role: &str) -> Option<&str> {
+    match role {
+        "edit" => Some("admin"),
+        "view" => Some("edit"),
+        role => role.strip_prefix("system:aggregate-to-"),
+    }
 }
 
 /// Role and the groups bound to it; the binding has the role's name.

@@ -226,3 +226,27 @@ fn pods_of_jobs_stay_unless_the_client_says_otherwise() {
     let gone = server.done(&format!("DELETE {of}/b?propagationPolicy=Background"), Value::Null);
     assert_eq!(gone["status"], "Success");
 }
+
+#[test]
+fn what_is_kept_and_changes_nothing_says_so() {
+    let mut server = Server::new();
+    for (kind, word) in [
+        ("NetworkPolicy", "does not enforce"),
+        ("ValidatingWebhookConfiguration", "not called"),
+        ("MutatingWebhookConfiguration", "not called"),
+        ("ValidatingAdmissionPolicy", "not evaluated"),
+        ("MutatingAdmissionPolicy", "not evaluated"),
+        ("FlowSchema", "server's own queues"),
+        ("PriorityLevelConfiguration", "server's own queues"),
+        ("ServiceCIDR", "not used"),
+    ] {
+        let kind = ALL.iter().find(|one| one.kind == kind).expect("a kind");
+        let mut body = minimal(kind).expect("instances");
+        body["metadata"] = json!({"name": "a"});
+        let warnings = match server.reply(&format!("POST {}", collection(kind)), &body.to_string()) {
+            crate::Reply::Body(body) => body.warnings,
+            other => panic!("{}: {other:?}", kind.kind),
+        };
+        assert!(warnings.iter().any(|warning| warning.contains(word)), "{}: {warnings:?}", kind.kind);
+    }
+}
