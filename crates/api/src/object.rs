@@ -181,12 +181,25 @@ impl Object {
         Ok(Object::assemble(key, meta, json.into(), value, fields))
     }
 
-    /// Reads an object back from its stored bytes.
+    /// Reads an object back from its stored bytes. Of kinds without selectable fields only the metadata is decoded: a start
+    /// reads everything there is.
+    ///
+    /// # Errors
+    /// When the bytes are not JSON with metadata.
     pub fn of_json(key: Key, json: Bytes, fields: &Fields) -> Result<Object, NotAnObject> {
-        let value: Value =
-            serde_json::from_slice(&json).map_err(|e| NotAnObject { key: key.to_string(), why: e.to_string() })?;
-        let meta = Meta::deserialize(&value["metadata"])
-            .map_err(|e| NotAnObject { key: key.to_string(), why: e.to_string() })?;
+        #[derive(Deserialize)]
+        struct OnlyMeta {
+            metadata: Meta,
+        }
+        let fail = |why: String| NotAnObject { key: key.to_string(), why };
+        let text = std::str::from_utf8(&json).map_err(|e| fail(e.to_string()))?;
+        let (meta, value) = if fields.selectable.is_empty() {
+            let only: OnlyMeta = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
+            (only.metadata, Value::Null)
+        } else {
+            let value: Value = serde_json::from_str(text).map_err(|e| fail(e.to_string()))?;
+            (Meta::deserialize(&value["metadata"]).map_err(|e| fail(e.to_string()))?, value)
+        };
         Ok(Object::assemble(key, meta, json, &value, fields))
     }
 
@@ -335,6 +348,22 @@ mod tests {
         let made = object.protobuf(of).unwrap();
         assert_eq!(made.as_ptr(), object.protobuf(of).unwrap().as_ptr());
         assert_eq!(protobuf::decode(of, &made).unwrap()["data"], json!({"k": "v"}));
+    }
+
+    #[test]
+    fn an_object_without_selectable_fields_reads_back_from_its_metadata() {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"metadata": "no"}, "metadata": {"name": "a",
+            "resourceVersion": "7", "labels": {"app": "web"}, "managedFields": [{"manager": "m"}]}});
+        let fields = Fields { selectable: &[], indexed: &[], labels_indexed: true };
+        let made = Object::of_value(Key::new("configmaps", "b", "a"), &value, &fields).unwrap();
+        let read = Object::of_json(made.key.clone(), made.json.clone(), &fields).unwrap();
+        assert_eq!((&made.meta, &made.terms, &made.json), (&read.meta, &read.terms, &read.json));
+        let key = Key::new("configmaps", "b", "a");
+        for rubbish in
+            [&b"{}"[..], b"{\"metadata\":{}", b"[]", b"{\"metadata\":{},\"data\":\"\xff\"}", b"{\"metadata\":7}"]
+        {
+            assert!(Object::of_json(key.clone(), Bytes::from_static(rubbish), &fields).is_err());
+        }
     }
 
     #[test]

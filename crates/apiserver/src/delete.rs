@@ -160,7 +160,7 @@ pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> R
         last.push(Arc::clone(delete(ctx, kind, object, &options)?.object()));
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
-    Ok(Reply::list(kind, last, meta).with_warnings(told))
+    Ok(Reply::list(kind, crate::reply::Objects::These(last), meta).with_warnings(told))
 }
 
 /// Asks one object to go.

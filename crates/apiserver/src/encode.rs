@@ -14,6 +14,7 @@ use stead_api::form::{Form, Format, Shape};
 use stead_api::{Object, Options, Revision, Status};
 use stead_kinds::Kind;
 
+use crate::long_list::LongList;
 use crate::reply::Listed;
 use crate::table;
 
@@ -74,30 +75,25 @@ pub(crate) fn one(kind: &Kind, object: &Object, options: &Options, now: Timestam
 }
 
 /// A list in the shape and encoding asked for; YAML is made of the JSON later.
-pub(crate) fn list(listed: &Listed, options: &Options, now: Timestamp) -> Result<Vec<Bytes>, Status> {
-    let Listed { kind, objects, meta } = listed;
+pub(crate) fn list(listed: Listed, options: &Options, now: Timestamp) -> Result<Vec<Bytes>, Status> {
     if options.form.format == Format::Protobuf {
-        return protobuf::list(listed, options.form);
+        return protobuf::list(&listed, options.form);
     }
+    if options.form.shape == Shape::Object {
+        return Ok(LongList::of(listed).collect());
+    }
+    let Listed { kind, objects, meta } = &listed;
     Ok(match options.form.shape {
-        Shape::Object => plain_list(listed),
-        Shape::Metadata => {
-            let items = objects.iter().map(|object| metadata_bytes(object, options.form));
+        Shape::Object | Shape::Metadata => {
+            let items = objects.iter(kind).map(|object| metadata_bytes(object, options.form));
             list_pieces("PartialObjectMetadataList", options.form.meta_version(), meta, items)
         }
-        Shape::Table => table::of_list(kind, objects, meta, options, now),
+        Shape::Table => table::of_list(kind, objects.iter(kind), meta, options, now),
     })
 }
 
-/// A list of whole objects in JSON.
-pub(crate) fn plain_list(listed: &Listed) -> Vec<Bytes> {
-    let Listed { kind, objects, meta } = listed;
-    let items = objects.iter().map(|object| object_bytes(kind, object));
-    list_pieces(kind.list_kind, &kind.api_version(), meta, items)
-}
-
 /// The metadata of a list.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ListMeta {
     pub revision: Revision,
     pub continue_token: String,

@@ -13,6 +13,7 @@ use stead_api::{Errors, FieldPath, Key, Object, Options, Revision, Status};
 use stead_kinds::Kind;
 
 use crate::Head;
+use crate::reply::Objects;
 use crate::select::Selection;
 
 /// Where the next page begins.
@@ -108,7 +109,7 @@ pub(crate) fn not_in_the_future(revision: Revision, head: &Head) -> Result<(), S
 /// One page: the objects, what is known of the rest, and the token for it.
 pub(crate) struct Page {
     pub revision: Revision,
-    pub objects: Vec<Arc<Object>>,
+    pub objects: Objects,
     pub next: Option<Token>,
 }
 
@@ -116,11 +117,15 @@ pub(crate) struct Page {
 pub(crate) fn page(head: &Head, kind: &Kind, selection: &Selection, options: &Options) -> Result<Page, Status> {
     let limit = options.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     if options.continue_token.is_empty() {
-        let at = revision_of(options, head)?;
-        let total = selection.is_everything().then(|| count(head, kind, selection));
-        return match at {
+        let snapshot = &head.store.snapshot;
+        return match revision_of(options, head)? {
+            At::Head if selection.is_everything() && limit == usize::MAX => {
+                let objects = Objects::All { snapshot: snapshot.clone(), namespace: selection.namespace.clone() };
+                Ok(Page { revision: snapshot.revision(), objects, next: None })
+            }
             At::Head => {
-                Ok(cut(selection.list(kind, &head.store.snapshot), limit, total, head.store.snapshot.revision()))
+                let total = selection.is_everything().then(|| count(head, kind, selection));
+                Ok(cut(selection.list(kind, snapshot), limit, total, snapshot.revision()))
             }
             At::Exactly(revision) => {
                 let past = past(head, kind, revision, gone)?;
@@ -165,7 +170,7 @@ fn cut<'a>(
         name: last.key.name.to_string(),
         remaining: total.map(|total| total.saturating_sub(taken.len())),
     });
-    Page { revision, objects: taken, next }
+    Page { revision, objects: Objects::These(taken), next }
 }
 
 fn gone(asked: Revision, oldest: Revision) -> Status {

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use stead_api::document::{print_lines, print_yaml};
-use stead_api::form::{Form, Format};
+use stead_api::form::{Form, Format, Shape};
 use stead_api::{Options, Status, protobuf};
 
 use crate::reply::Body;
-use crate::{Reply, encode};
+use crate::{LongList, Reply, encode};
 
 const JSON: &str = "application/json";
 
@@ -22,7 +22,7 @@ const SHORT_LIST: usize = 500;
 /// Whether `present` will take so long that other requests should not wait for it.
 pub fn takes_long(reply: &Reply, form: Form) -> bool {
     let is_stored = form == Form::default();
-    matches!(reply, Reply::List { listed, .. } if !is_stored && listed.objects.len() > SHORT_LIST)
+    matches!(reply, Reply::List { listed, .. } if !is_stored && listed.is_longer_than(SHORT_LIST))
 }
 
 /// A reply whose body, if it has one, is encoded as `options.form` says.
@@ -34,7 +34,10 @@ fn shown(reply: Reply, options: &Options, now: Timestamp) -> Result<Reply, Statu
     let form = options.form;
     let (code, pieces, warnings) = match reply {
         Reply::Object { code, kind, object, warnings } => (code, encode::one(&kind, &object, options, now)?, warnings),
-        Reply::List { listed, warnings } => (200, encode::list(&listed, options, now)?, warnings),
+        Reply::List { listed, warnings } if is_plain(form) => {
+            return Ok(Reply::LongList { list: Box::new(LongList::of(*listed)), warnings });
+        }
+        Reply::List { listed, warnings } => (200, encode::list(*listed, options, now)?, warnings),
         Reply::Body(body) if body.content_type.starts_with(JSON) => return recoded(body, form).map(Reply::Body),
         other => return Ok(other),
     };
@@ -43,6 +46,11 @@ fn shown(reply: Reply, options: &Options, now: Timestamp) -> Result<Reply, Statu
         return Ok(Reply::Body(Body { content_type: protobuf::MEDIA_TYPE.into(), ..body }));
     }
     recoded(body, form).map(Reply::Body)
+}
+
+/// Whole objects in JSON as they are stored.
+fn is_plain(form: Form) -> bool {
+    form.format == Format::Json && form.shape == Shape::Object && !form.pretty
 }
 
 /// A JSON document in another encoding.

@@ -7,6 +7,7 @@ use stead_api::{Request, Status, Target, Verb};
 use stead_kinds::{Kind, Verbs};
 
 use crate::encode::ListMeta;
+use crate::reply::Objects;
 use crate::select::Selection;
 use crate::target::{find, resolve};
 use crate::{Head, Reply, access, components, connect, discovery, page, review, scale, watch};
@@ -50,7 +51,8 @@ fn list(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     let selection = Selection::of(kind, request)?;
     let mut page = page::page(head, kind, &selection, &request.options)?;
     if kind.storage == components::STORAGE {
-        page.objects = components::all().into_iter().filter(|object| selection.matches(object)).collect();
+        let those = components::all().into_iter().filter(|object| selection.matches(object));
+        page.objects = Objects::These(those.collect());
     }
     let meta = ListMeta {
         revision: page.revision,

@@ -13,6 +13,7 @@ use stead_kinds::Kind;
 use stead_store::Snapshot;
 
 use crate::encode::{self, ListMeta};
+use crate::long_list::LongList;
 use crate::select::Selection;
 
 #[derive(Debug)]
@@ -29,6 +30,11 @@ pub enum Reply {
     /// The same for many.
     List {
         listed: Box<Listed>,
+        warnings: Vec<String>,
+    },
+    /// A list in its form, which is put together as it is sent.
+    LongList {
+        list: Box<LongList>,
         warnings: Vec<String>,
     },
     Failure {
@@ -66,15 +72,42 @@ impl Body {
 }
 
 /// The objects of a list.
+#[derive(Clone)]
 pub struct Listed {
     pub(crate) kind: Kind,
-    pub(crate) objects: Vec<Arc<Object>>,
+    pub(crate) objects: Objects,
     pub(crate) meta: ListMeta,
+}
+
+/// Objects in key order.
+#[derive(Clone)]
+pub(crate) enum Objects {
+    These(Vec<Arc<Object>>),
+    /// Everything of a namespace or, when that is empty, of the kind: the objects stay in their snapshot.
+    All {
+        snapshot: Snapshot,
+        namespace: String,
+    },
+}
+
+impl Objects {
+    pub(crate) fn iter<'a>(&'a self, kind: &Kind) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
+        match self {
+            Objects::These(objects) => Box::new(objects.iter()),
+            Objects::All { snapshot, namespace } => Box::new(snapshot.list(kind.storage, namespace)),
+        }
+    }
+}
+
+impl Listed {
+    pub(crate) fn is_longer_than(&self, count: usize) -> bool {
+        self.objects.iter(&self.kind).nth(count).is_some()
+    }
 }
 
 impl std::fmt::Debug for Listed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {} at {}", self.objects.len(), self.kind.storage, self.meta.revision)
+        write!(f, "list of {} at {}", self.kind.storage, self.meta.revision)
     }
 }
 
@@ -162,7 +195,7 @@ impl Reply {
         Reply::Object { code, kind: Box::new(*kind), object, warnings: Vec::new() }
     }
 
-    pub(crate) fn list(kind: &Kind, objects: Vec<Arc<Object>>, meta: ListMeta) -> Reply {
+    pub(crate) fn list(kind: &Kind, objects: Objects, meta: ListMeta) -> Reply {
         Reply::List { listed: Box::new(Listed { kind: *kind, objects, meta }), warnings: Vec::new() }
     }
 
@@ -175,6 +208,7 @@ impl Reply {
             Reply::Body(Body { warnings, .. })
             | Reply::Object { warnings, .. }
             | Reply::List { warnings, .. }
+            | Reply::LongList { warnings, .. }
             | Reply::Failure { warnings, .. } => warnings.extend(add),
             Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => {}
         }
@@ -186,7 +220,8 @@ impl Reply {
         match self {
             Reply::Body(body) => (body.code, body.pieces.concat()),
             Reply::Object { code, kind, object, .. } => (*code, encode::object_bytes(kind, object).to_vec()),
-            Reply::List { listed, .. } => (200, encode::plain_list(listed).concat()),
+            Reply::List { listed, .. } => (200, LongList::of(Listed::clone(listed)).collect::<Vec<_>>().concat()),
+            Reply::LongList { list, .. } => (200, LongList::clone(list).collect::<Vec<_>>().concat()),
             Reply::Failure { status, .. } => (status.code, status.to_json().to_string().into_bytes()),
             Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => (200, Vec::new()),
         }

@@ -28,16 +28,16 @@ fn head(kind: &Kind, metadata: Value, form: Form, with_columns: bool) -> String 
 }
 
 /// A table of many objects.
-pub(crate) fn of_list(
+pub(crate) fn of_list<'a>(
     kind: &Kind,
-    objects: &[Arc<Object>],
+    objects: impl Iterator<Item = &'a Arc<Object>>,
     meta: &ListMeta,
     options: &Options,
     now: Timestamp,
 ) -> Vec<Bytes> {
     let mut pieces = Pieces::default();
     pieces.copy(head(kind, meta.to_json(), options.form, true).as_bytes());
-    for (index, object) in objects.iter().enumerate() {
+    for (index, object) in objects.enumerate() {
         if index > 0 {
             pieces.copy(b",");
         }

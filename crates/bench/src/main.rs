@@ -1,10 +1,11 @@
 //! `stead-bench`: measures any Kubernetes API server through its kubeconfig, so that two servers can be compared with one program.
 //!
 //! Start at `main`; each suite is a file: `crud.rs` (create, get, patch, list), `fanout.rs` (watch), `sets.rs` (StatefulSets with a
-//! fake kubelet of our own), `process.rs` (start-up, idle memory and CPU).
+//! fake kubelet of our own), `dns.rs` (the cluster's DNS, by dnsperf), `process.rs` (start-up, idle memory and CPU).
 
 mod client;
 mod crud;
+mod dns;
 mod fanout;
 mod form;
 mod kubelet;
@@ -20,7 +21,7 @@ use stead_api::Format;
 
 const HELP: &str = "\
 usage: stead-bench --kubeconfig FILE [FLAGS] SUITE…
-suites: crud watch sets idle startup all (crud watch sets)
+suites: crud watch sets dns idle startup all (crud watch sets)
   --context NAME    the context to use (default: the current one)
   --objects N       objects made by crud (default 20000)
   --calls N         gets and patches made by crud (default: as many as objects)
@@ -32,7 +33,8 @@ suites: crud watch sets idle startup all (crud watch sets)
   --http2 N         speak HTTP/2, N workers or watchers to a connection (default: HTTP/1.1, a connection for each)
   --pods N          replicas of sets (default 100)
   --pid N           process of idle, and whose memory crud tells: repeat for servers of several processes
-  --seconds N       how long idle looks (default 20)
+  --seconds N       how long idle looks, and each run of dns lasts (default 20)
+  --via CMD         what runs dnsperf for dns (`nsenter --net=FILE`: from a pod's network)
   --start CMD       command of startup: returns when the API answers; measured with --stop CMD between runs
   --stop CMD
 ";
@@ -49,6 +51,7 @@ pub struct Plan {
     pub pods: usize,
     pub pids: Vec<u32>,
     pub seconds: u64,
+    pub via: Option<String>,
     pub start: Option<String>,
     pub stop: Option<String>,
 }
@@ -69,6 +72,7 @@ async fn run(args: &[String]) -> Result<()> {
         pods: 100,
         pids: Vec::new(),
         seconds: 20,
+        via: None,
         start: None,
         stop: None,
     };
@@ -91,6 +95,7 @@ async fn run(args: &[String]) -> Result<()> {
             "--pods" => plan.pods = value()?.parse()?,
             "--pid" => plan.pids.push(value()?.parse()?),
             "--seconds" => plan.seconds = value()?.parse()?,
+            "--via" => plan.via = Some(value()?.clone()),
             "--start" => plan.start = Some(value()?.clone()),
             "--stop" => plan.stop = Some(value()?.clone()),
             "--help" | "-h" => {
@@ -113,6 +118,7 @@ async fn run(args: &[String]) -> Result<()> {
             "crud" => crud::run(&target()?, &plan).await?,
             "watch" => fanout::run(&target()?, &plan).await?,
             "sets" => sets::run(&target()?, &plan).await?,
+            "dns" => dns::run(&target()?, &plan).await?,
             "idle" => process::idle(&plan).await?,
             "startup" => process::startup(&plan).await?,
             "all" => {

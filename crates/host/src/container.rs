@@ -19,12 +19,15 @@ use stead_node::action::{
 use crate::record::{self, ContainerRecord, ExitRecord, RunningRecord, SandboxRecord, ShimSpec};
 use crate::sandbox::{check_name, node_file};
 use crate::shim::{self, Request, Started, ask};
-use crate::signal::parse_signal;
+use crate::signal::{self, parse_signal};
 use crate::spec::{self, BindMount, Context, DeviceNode};
 use crate::{Fault, Host, Inner, log, mount, user};
 
 /// A process that survives SIGKILL this long hangs in the kernel.
 const KILL_WAIT: Duration = Duration::from_secs(30);
+/// No more than this is what a container gets when nobody meant to wait: its pod was deleted by force, or a hook has used up the
+/// grace period. A first process that would not even be told is not waited for then.
+const UNHEARD_GRACE_MAX: Duration = Duration::from_secs(2);
 /// A shim that does not answer this long is frozen (stopped, or the machine is out of memory).
 const SHIM_WAIT: Duration = Duration::from_secs(30);
 /// How long a shim may take from telling the end to its own.
@@ -364,7 +367,8 @@ impl Host {
         if known.is_running() && !grace.is_zero() {
             let _ = self.signal(&known.record, number);
         }
-        if let Some(ended) = self.inner.wait_ended(key, grace) {
+        let is_in_vain = grace <= UNHEARD_GRACE_MAX && self.is_deaf(key, number);
+        if let Some(ended) = self.inner.wait_ended(key, if is_in_vain { Duration::ZERO } else { grace }) {
             return Ok(Observation::Container(ended.present()));
         }
         let _ = self.signal(&known.record, libc::SIGKILL);
@@ -372,6 +376,15 @@ impl Host {
             Some(ended) => Ok(Observation::Container(ended.present())),
             None => Err(fault(Reason::FailedKillPod, format!("container {} does not die", key.name))),
         }
+    }
+
+    /// Whether the first process has said nothing about a signal: the kernel keeps such signals from the first process of a
+    /// process namespace. One that has just been started may not have come to it yet.
+    fn is_deaf(&self, key: &ContainerRef, signal: i32) -> bool {
+        let running: Option<RunningRecord> =
+            record::read(&self.paths.container(key).join("running.json")).unwrap_or_default();
+        let status = running.and_then(|running| fs::read_to_string(format!("/proc/{}/status", running.pid)).ok());
+        status.is_some_and(|status| !signal::is_expected(&status, signal))
     }
 
     /// Fine when the shim is gone: then so is the container.

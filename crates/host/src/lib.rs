@@ -56,6 +56,7 @@ pub use image_load::load as load_images;
 pub use image_pull::pull as pull_image;
 pub use network::Network;
 pub use preflight::check_overlay;
+pub use sys::trim_heap;
 
 use cgroup::Cgroups;
 use container::Known;

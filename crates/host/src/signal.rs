@@ -23,6 +23,16 @@ pub(crate) fn parse_signal(name: &str) -> Option<i32> {
     NAMES.iter().position(|n| *n == short).map(|at| at as i32 + 1)
 }
 
+/// Whether a process, by its `/proc/<pid>/status`, catches, blocks (to take it otherwise) or has chosen to ignore a signal.
+pub fn is_expected(status: &str, signal: i32) -> bool {
+    let has = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
+    };
+    ["SigCgt:", "SigBlk:", "SigIgn:"].into_iter().any(has)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +43,13 @@ mod tests {
         let numbers: Vec<Option<i32>> = all.iter().map(|name| parse_signal(name)).collect();
         let expected = [Some(15), Some(15), Some(15), Some(37), Some(63), Some(3), None, None, None, None];
         assert_eq!(numbers, expected);
+    }
+
+    #[test]
+    fn a_process_says_which_signals_it_expects() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000004002\n";
+        let expected: Vec<i32> = (0..70).filter(|signal| is_expected(status, *signal)).collect();
+        assert_eq!(expected, [1, 2, 13, 15]);
+        assert!(!is_expected("", 15));
     }
 }

@@ -56,7 +56,7 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Gives memory that was freed back to the kernel: a shim lives long and works only at its start.
+/// Gives memory that was freed back to the kernel: after a start, a burst.
 pub fn trim_heap() {
     // SAFETY: no arguments that could be wrong; glibc takes its own locks.
     unsafe { libc::malloc_trim(0) };

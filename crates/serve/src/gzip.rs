@@ -21,14 +21,14 @@ pub fn is_due(headers: &HeaderMap, path: &str, length: u64) -> bool {
 }
 
 /// Packs on a thread that may be busy for a while. None: it could not, and the answer goes as it is.
-pub async fn pack(pieces: Vec<Bytes>) -> Option<Bytes> {
-    tokio::task::spawn_blocking(move || packed(&pieces)).await.ok()?.ok()
+pub async fn pack(pieces: impl IntoIterator<Item = Bytes> + Send + 'static) -> Option<Bytes> {
+    tokio::task::spawn_blocking(move || packed(pieces)).await.ok()?.ok()
 }
 
-fn packed(pieces: &[Bytes]) -> std::io::Result<Bytes> {
+fn packed(pieces: impl IntoIterator<Item = Bytes>) -> std::io::Result<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     for piece in pieces {
-        encoder.write_all(piece)?;
+        encoder.write_all(&piece)?;
     }
     Ok(encoder.finish()?.into())
 }
@@ -48,7 +48,7 @@ mod tests {
         assert!(due("gzip", "/api/v1/pods", (128 << 10) + 1) && due("br, gzip ,x", "/openapi/v2", 1401));
         assert!(!due("gzip", "/api/v1/pods", 128 << 10) && !due("br", "/api/v1/pods", 1 << 20));
         assert!(!due("gzip;q=0", "/api/v1/pods", 1 << 20), "as Kubernetes reads it");
-        let bytes = packed(&[Bytes::from_static(b"ab"), Bytes::from_static(b"cd")]).expect("bytes");
+        let bytes = packed([Bytes::from_static(b"ab"), Bytes::from_static(b"cd")]).expect("bytes");
         let mut text = String::new();
         flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).expect("gzip");
         assert_eq!(text, "abcd");

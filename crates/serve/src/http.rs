@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::Value;
 use stead_api::{Form, Options, Request, Status, User, request};
-use stead_apiserver::{Head, Reply, WatchPlan};
+use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
 use crate::watch::Watch;
@@ -37,6 +37,8 @@ const CACHE_FOREVER: &str = "public, immutable, max-age=31536000";
 /// A response body: nothing, whole pieces, a watch, or a stream that somebody else fills.
 pub enum Out {
     Pieces(std::vec::IntoIter<Bytes>, u64),
+    /// A piece that is made already, if it was not sent yet, and those that are made when they are sent.
+    List(Option<Bytes>, Box<LongList>),
     Watch(Box<Watch>),
     Stream(mpsc::Receiver<Bytes>),
 }
@@ -51,6 +53,9 @@ impl HttpBody for Out {
                 *left -= piece.len() as u64;
                 Ok(Frame::data(piece))
             })),
+            Out::List(first, rest) => {
+                Poll::Ready(first.take().or_else(|| rest.next()).map(|piece| Ok(Frame::data(piece))))
+            }
             Out::Watch(watch) => watch.poll_next(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
             Out::Stream(receiver) => receiver.poll_recv(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
         }
@@ -63,12 +68,18 @@ impl HttpBody for Out {
     fn size_hint(&self) -> http_body::SizeHint {
         match self {
             Out::Pieces(_, left) => http_body::SizeHint::with_exact(*left),
-            Out::Watch(_) | Out::Stream(_) => http_body::SizeHint::default(),
+            Out::List(..) | Out::Watch(_) | Out::Stream(_) => http_body::SizeHint::default(),
         }
     }
 }
 
 impl Out {
+    /// A list that is one piece only is sent with its length, a longer one as it is made.
+    fn list(mut list: Box<LongList>) -> Out {
+        let first = list.next();
+        if list.is_over() { Out::pieces(first.into_iter().collect()) } else { Out::List(first, list) }
+    }
+
     pub fn pieces(pieces: Vec<Bytes>) -> Out {
         let total = pieces.iter().map(|p| p.len() as u64).sum();
         Out::Pieces(pieces.into_iter(), total)
@@ -196,12 +207,7 @@ async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: F
                 true => gzip::pack(pieces.clone()).await,
                 false => None,
             };
-            let is_packed = packed.is_some();
-            let mut response = Response::new(Out::pieces(packed.map_or(pieces, |one| vec![one])));
-            if is_packed {
-                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
-            }
+            let mut response = packed.map_or_else(|| Response::new(Out::pieces(pieces)), in_gzip);
             *response.status_mut() = code;
             response.headers_mut().insert(CONTENT_TYPE, media_type(&body.content_type));
             if is_named_by_hash(parts, body.etag.as_deref()) {
@@ -214,6 +220,13 @@ async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: F
             warn(response.headers_mut(), &body.warnings);
             Ok(response)
         }
+        Reply::LongList { list, warnings } => {
+            let packed = pack_list(parts, &list).await;
+            let mut response = packed.map_or_else(|| Response::new(Out::list(list)), in_gzip);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            warn(response.headers_mut(), &warnings);
+            Ok(response)
+        }
         Reply::Failure { status, warnings } => Ok(failure(&status, &warnings, of_errors)),
         Reply::Watch(plan) => Ok(watch(server, *plan)),
         Reply::Stream(plan) => crate::streams::read(server, *plan).await,
@@ -221,6 +234,27 @@ async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: F
             Err(Status::internal("an answer was not put in its form"))
         }
     }
+}
+
+/// A long list in gzip, for those who take it.
+async fn pack_list(parts: &Parts, list: &LongList) -> Option<Bytes> {
+    let is_due = |length| gzip::is_due(&parts.headers, parts.uri.path(), length);
+    if !is_due(u64::MAX) {
+        return None;
+    }
+    let mut length = 0;
+    let is_long = list.clone().any(|piece| {
+        length += piece.len() as u64;
+        is_due(length)
+    });
+    if is_long { gzip::pack(list.clone()).await } else { None }
+}
+
+fn in_gzip(packed: Bytes) -> Response<Out> {
+    let mut response = Response::new(Out::pieces(vec![packed]));
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
 }
 
 fn media_type(text: &str) -> HeaderValue {

@@ -23,6 +23,9 @@ use crate::persist::{Outcome, Trouble, persist};
 pub const WAITING_REQUESTS_MAX: usize = 4096;
 /// Requests in one batch.
 const BATCH_REQUESTS_MAX: usize = 512;
+/// After so many writes, memory that they have left free is given back once nobody has asked for anything for a while.
+const WRITES_BEFORE_TRIM: usize = 4096;
+const QUIET_BEFORE_TRIM: Duration = Duration::from_secs(2);
 /// The longest sleep between two looks at the clock.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -124,8 +127,9 @@ pub fn start(plane: Plane, disk: Disk) -> std::io::Result<(PlaneHandle, JoinHand
 }
 
 fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) {
+    let mut untrimmed = 0;
     loop {
-        let Some((requests, mut answers)) = gather(&inbox, plane.wake_at()) else { return };
+        let Some((requests, mut answers)) = gather(&inbox, plane.wake_at(), &mut untrimmed) else { return };
         let batch = plane.step(Timestamp::now(), requests);
         if !batch.writes().is_empty() {
             let work = (batch.revision(), batch.writes());
@@ -133,6 +137,7 @@ fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) 
                 return;
             }
         }
+        untrimmed += batch.writes().len();
         let keys: Vec<Key> = batch.writes().iter().map(|(key, _)| key.clone()).collect();
         let released = batch.synced();
         if !keys.is_empty() {
@@ -149,15 +154,22 @@ fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) 
 type Gathered = (Vec<(u64, Request)>, Vec<Option<Answer>>);
 
 /// Waits for requests or the plane's own next moment. None: stop.
-fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>) -> Option<Gathered> {
+fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>, untrimmed: &mut usize) -> Option<Gathered> {
     let (mut requests, mut answers) = (Vec::new(), Vec::new());
     let wait = match wake_at {
         Some(at) => at.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
         None => SLEEP_MAX,
     };
-    let mut next = match inbox.recv_timeout(wait) {
+    let trims = *untrimmed >= WRITES_BEFORE_TRIM && wait > QUIET_BEFORE_TRIM;
+    let mut next = match inbox.recv_timeout(if trims { QUIET_BEFORE_TRIM } else { wait }) {
         Ok(ask) => Some(ask),
-        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Timeout) => {
+            if trims {
+                stead_host::trim_heap();
+                *untrimmed = 0;
+            }
+            None
+        }
         Err(RecvTimeoutError::Disconnected) => return None,
     };
     while let Some(ask) = next {

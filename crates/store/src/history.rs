@@ -1,6 +1,6 @@
 //! `History`: the recent events, by kind, in order; a watch is a place in it.
 //!
-//! Bounded by `EVENTS_PER_KIND_MAX` and `BYTES_PER_KIND_MAX`; what an event weighs is what its version holds in memory, not its
+//! Bounded by `EVENTS_PER_KIND_MAX` and `BYTES_MAX`, where the kind that weighs most gives way; what an event weighs is what its version holds in memory, not its
 //! JSON alone. Reading on from a place costs what is read, however long the history is. A reader whose place has been dropped gets `Expired` and lists
 //! again; there is no queue per watcher. The past can also be undone, which is how a page of a list sees an older revision.
 
@@ -12,8 +12,8 @@ use stead_api::{Key, KindName, Object, Revision};
 
 /// How many events are kept for each kind.
 pub const EVENTS_PER_KIND_MAX: usize = 32_768;
-/// How many bytes of memory the events of one kind may hold, about; at least one event is kept.
-pub const BYTES_PER_KIND_MAX: usize = 64 << 20;
+/// How many bytes of memory the events of all kinds may hold, about; of each kind at least one is kept.
+pub const BYTES_MAX: usize = 64 << 20;
 
 /// One write, as watchers see it.
 pub struct Event {
@@ -107,23 +107,38 @@ pub struct History {
     /// Where the past begins for every kind: the revision at restore.
     start: Revision,
     logs: OrdMap<KindName, Log>,
+    bytes: usize,
+}
+
+impl Log {
+    /// Drops the oldest event; answers its weight.
+    fn forget(&mut self) -> usize {
+        let Some(gone) = self.events.pop_front() else { return 0 };
+        self.bytes -= gone.weight;
+        self.dropped = gone.revision();
+        gone.weight
+    }
 }
 
 impl History {
     pub fn starting_at(revision: Revision) -> History {
-        History { start: revision, logs: OrdMap::new() }
+        History { start: revision, ..History::default() }
     }
 
     pub(crate) fn push(&mut self, event: Arc<Event>) {
         let start = self.start;
         let log = self.logs.entry(event.key().kind).or_insert_with(|| Log { dropped: start, ..Log::default() });
         log.bytes += event.weight;
+        self.bytes += event.weight;
         log.events.push_back(event);
-        while log.events.len() > EVENTS_PER_KIND_MAX || (log.bytes > BYTES_PER_KIND_MAX && log.events.len() > 1) {
-            if let Some(gone) = log.events.pop_front() {
-                log.bytes -= gone.weight;
-                log.dropped = gone.revision();
-            }
+        if log.events.len() > EVENTS_PER_KIND_MAX {
+            self.bytes -= log.forget();
+        }
+        while self.bytes > BYTES_MAX {
+            let several = self.logs.iter().filter(|(_, log)| log.events.len() > 1);
+            let heaviest = several.max_by_key(|(_, log)| log.bytes).map(|(kind, _)| *kind);
+            let Some(log) = heaviest.and_then(|kind| self.logs.get_mut(kind)) else { return };
+            self.bytes -= log.forget();
         }
     }
 

@@ -91,7 +91,7 @@ pub(super) fn list(listed: &Listed, form: Form) -> Result<Vec<Bytes>, Status> {
     let mut pieces = Pieces::default();
     let head = protobuf::encode(of, &serde_json::json!({"metadata": meta.to_json()})).map_err(internal)?;
     pieces.copy(&head);
-    for object in objects {
+    for object in objects.iter(kind) {
         let (_, _, message) = shaped(kind, object, form)?;
         pieces.copy(&protobuf::item_head(number, message.len()));
         pieces.push(message);

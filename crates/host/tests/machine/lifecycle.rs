@@ -14,6 +14,10 @@ pub const TESTS: &[Test] = &[
     ("runs_and_tells_the_end", runs_and_tells_the_end),
     ("a_container_sees_its_pod", a_container_sees_its_pod),
     ("stop_gives_the_grace_and_then_kills", stop_gives_the_grace_and_then_kills),
+    (
+        "who_cannot_hear_the_signal_is_not_given_the_least_grace",
+        who_cannot_hear_the_signal_is_not_given_the_least_grace,
+    ),
     ("too_much_memory_is_told_as_such", too_much_memory_is_told_as_such),
     ("a_restarted_agent_finds_running_and_ended_containers", a_restarted_agent_finds_running_and_ended_containers),
     ("kill_9_of_the_agent_stops_nothing", kill_9_of_the_agent_stops_nothing),
@@ -97,6 +101,22 @@ fn stop_gives_the_grace_and_then_kills() {
     assert_eq!(exit.code, 5);
     // Again: the same answer at once.
     assert_eq!(stop(&world, "own", None, Duration::from_secs(30)).0.code, 5);
+}
+
+/// A first process without a handler is not told of SIGTERM: a pod of the same name would wait two seconds for nothing.
+fn who_cannot_hear_the_signal_is_not_given_the_least_grace() {
+    let world = World::new("deaf");
+    world.sandbox("uid-1");
+    for name in ["forced", "patient"] {
+        world.start("uid-1", name, "echo up; exec sleep 1000");
+        wait_for_line(&world, name, "up");
+    }
+    let (exit, took) = stop(&world, "forced", None, Duration::from_secs(2));
+    assert_eq!(exit.signal, Some(9));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let (exit, took) = stop(&world, "patient", None, Duration::from_secs(3));
+    assert_eq!(exit.signal, Some(9));
+    assert!(took >= Duration::from_secs(3), "a grace that somebody asked for is given: {took:?}");
 }
 
 fn too_much_memory_is_told_as_such() {
