@@ -22,7 +22,7 @@ pub struct Event {
     /// The version after; for a deletion the final version, with the revision of the deletion.
     pub object: Arc<Object>,
     pub deleted: bool,
-    /// Bytes of memory that the version after holds.
+    /// Bytes of memory that the event holds, about.
     weight: usize,
     frame: OnceLock<Bytes>,
 }
@@ -47,8 +47,8 @@ impl Change {
 
 impl Event {
     pub fn new(old: Option<Arc<Object>>, object: Arc<Object>, deleted: bool) -> Event {
-        // Watchers may have the frame made, which is the JSON again.
-        let weight = object.weight() + object.json.len();
+        // Watchers may have the frame made, which is the JSON again; the version before may be held by nobody else.
+        let weight = object.weight() + object.json.len() + old.as_ref().map_or(0, |old| old.weight());
         Event { old, object, deleted, weight, frame: OnceLock::new() }
     }
 
