@@ -11,7 +11,7 @@ use imbl::{OrdMap, Vector};
 use stead_api::{Key, KindName, Object, Revision};
 
 /// How many events are kept for each kind.
-pub const EVENTS_PER_KIND_MAX: usize = 32_768;
+pub const EVENTS_PER_KIND_MAX: usize = 16_384;
 /// How many bytes of memory the events of all kinds may hold, about; of each kind at least one is kept.
 pub const BYTES_MAX: usize = 64 << 20;
 
