@@ -3,7 +3,7 @@
 //! Guarantees: a definition that passed validation makes one kind for each version that is served or stored; the same
 //! definition makes the same kinds again without taking more memory.
 
-mod field_path;
+pub(crate) mod field_path;
 pub(crate) mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};

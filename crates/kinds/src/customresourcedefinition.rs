@@ -1,5 +1,9 @@
 //! CustomResourceDefinition: checked on the JSON value, since its schemas are data.
 
+mod defaults;
+mod marks;
+mod nested;
+mod selectable;
 mod structural;
 
 use std::collections::BTreeSet;
@@ -34,6 +38,9 @@ pub const CUSTOMRESOURCEDEFINITION: Kind = Kind {
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
     )
 };
+
+const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 
 /// A definition, its schemas as they were written.
 #[derive(Debug, Default, Deserialize)]
@@ -183,6 +190,8 @@ fn validate_versions(at: Path, versions: &[Value], errors: &mut Errors) {
             Value::Null => schema_at.child("openAPIV3Schema").required(errors, "schemas are required"),
             schema => validate_schema(schema_at.child("openAPIV3Schema"), schema, errors),
         }
+        let schema = &version["schema"]["openAPIV3Schema"];
+        selectable::validate(at.child("selectableFields"), items(version, "selectableFields"), schema, errors);
         validate_columns(at.child("additionalPrinterColumns"), items(version, "additionalPrinterColumns"), errors);
         validate_scale(at.child("subresources").child("scale"), &version["subresources"]["scale"], errors);
     }
@@ -200,7 +209,10 @@ fn validate_schema(at: Path, schema: &Value, errors: &mut Errors) {
         return;
     }
     match Schema::from_crd(schema, false) {
-        Ok(compiled) => drop(rules::compile(at, schema, &compiled, errors)),
+        Ok(compiled) => {
+            defaults::validate(at, schema, &compiled, errors);
+            rules::compile(at, schema, &compiled, errors);
+        }
         Err(why) => at.invalid(errors, "", why),
     }
 }
@@ -211,12 +223,20 @@ fn validate_columns(at: Path, columns: &[Value], errors: &mut Errors) {
         if text(column, "name").is_empty() {
             at.child("name").required(errors, "");
         }
-        let types = ["boolean", "date", "integer", "number", "string"];
-        one_of(at.child("type"), text(column, "type"), &types, false, errors);
+        for (field, allowed, is_required) in [("type", COLUMN_TYPES, true), ("format", COLUMN_FORMATS, false)] {
+            let detail = format!("must be one of {}", allowed.join(","));
+            match text(column, field) {
+                "" if is_required => at.child(field).required(errors, detail),
+                "" => {}
+                found if !allowed.contains(&found) => at.child(field).invalid(errors, found, detail),
+                _ => {}
+            }
+        }
+        // Upstream names the field as its internal type does.
         match text(column, "jsonPath") {
-            "" => at.child("jsonPath").required(errors, ""),
+            "" => at.child("JSONPath").required(errors, ""),
             path if !path.starts_with('.') && !path.starts_with('[') => {
-                at.child("jsonPath").invalid(errors, path, "is an invalid path: does not start with .");
+                at.child("JSONPath").invalid(errors, path, "is an invalid path: does not start with .");
             }
             _ => {}
         }
@@ -296,6 +316,74 @@ mod tests {
         ] {
             assert!(found.iter().any(|error| error == text), "{text} is missing in {found:#?}");
         }
+    }
+
+    #[test]
+    fn schemas_that_are_not_structural_are_told_in_kubernetes_words() {
+        let mut bad = definition();
+        let version = &mut bad["spec"]["versions"][0];
+        version["schema"]["openAPIV3Schema"] = json!({"type": "object", "nullable": true, "properties": {
+            "metadata": {"type": "object", "properties": {"labels": {"type": "object"}}},
+            "spec": {"type": "object", "properties": {
+                "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "object"}},
+                "map": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a", "b"],
+                    "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+                "keyed": {"type": "array", "x-kubernetes-list-map-keys": ["a"], "items": {"type": "string"}},
+                "raw": {"type": "object", "x-kubernetes-embedded-resource": true},
+                "port": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+                "size": {"anyOf": [{"type": "integer", "minimum": 1}], "type": "integer"}}}},
+            "anyOf": [{"properties": {"spec": {"properties": {"gone": {"minimum": 1}}}}}, {"required": ["spec"]}]});
+        version["selectableFields"] = json!([{"jsonPath": ".spec.size"}]);
+        version["additionalPrinterColumns"] = json!([{"name": "A", "type": "text", "jsonPath": "spec"}]);
+        let found = errors(&bad, None);
+        let at = "spec.versions[0].schema.openAPIV3Schema";
+        for text in [
+            format!("{at}.nullable: Forbidden: nullable cannot be true at the root"),
+            format!("{at}.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified"),
+            format!("{at}.properties[spec].properties[set].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set"),
+            format!("{at}.properties[spec].properties[map].x-kubernetes-list-map-keys: Invalid value: [\"a\",\"b\"]: entries must all be names of item properties"),
+            format!("{at}.properties[spec].properties[map].items.properties[a].default: Required value: this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"),
+            format!("{at}.properties[spec].properties[keyed].x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is non-empty"),
+            format!("{at}.properties[spec].properties[raw].properties: Required value: must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"),
+            format!("{at}.properties[spec].properties[size].anyOf[0].type: Forbidden: must be empty to be structural"),
+            format!("{at}.properties[spec].properties[gone]: Required value: because it is defined in {at}.anyOf[0].properties[spec].properties[gone]"),
+            "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string".into(),
+            "spec.versions[0].additionalPrinterColumns[0].JSONPath: Invalid value: \"spec\": is an invalid path: does not start with .".into(),
+        ] {
+            assert!(found.contains(&text), "{text} is missing in {found:#?}");
+        }
+        assert_eq!(found.len(), 11, "{found:#?}");
+    }
+
+    #[test]
+    fn defaults_and_selectable_fields_must_fit_the_schema() {
+        let mut bad = definition();
+        let version = &mut bad["spec"]["versions"][0];
+        version["schema"]["openAPIV3Schema"] = json!({"type": "object", "properties": {"spec": {"type": "object",
+            "default": {"x": 1}, "properties": {"n": {"type": "integer", "minimum": 3, "default": 2}, "o": {"type": "object",
+            "properties": {"p": {"type": "string"}}}}}}});
+        version["selectableFields"] = json!([{"jsonPath": ".spec.o"}, {"jsonPath": ".spec.o.p"}, {"jsonPath": ".spec.o.p"}, {"jsonPath": ".spec.none"}, {"jsonPath": ".spec['n']"}]);
+        let at = "spec.versions[0]";
+        let schema = "schema.openAPIV3Schema.properties[spec]";
+        assert_eq!(
+            errors(&bad, None),
+            [
+                format!("{at}.{schema}.default: Invalid value: {{\"x\":1}}: must not have unknown fields"),
+                format!(
+                    "{at}.{schema}.properties[n].default: Invalid value: 2: {at}.{schema}.properties[n].default in body should be greater than or equal to 3"
+                ),
+                format!(
+                    "{at}.selectableFields[0].jsonPath: Invalid value: \".spec.o\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."
+                ),
+                format!("{at}.selectableFields[2].jsonPath: Duplicate value: \".spec.o.p\""),
+                format!(
+                    "{at}.selectableFields[3].jsonPath: Invalid value: \".spec.none\": is an invalid path: does not refer to a valid field"
+                ),
+                format!(
+                    "{at}.selectableFields[4].jsonPath: Invalid value: \".spec['n']\": is an invalid path: array notation is not allowed"
+                ),
+            ]
+        );
     }
 
     #[test]

@@ -7,6 +7,11 @@ use stead_api::schema::{Rest, Schema};
 /// # Errors
 /// Why the path leads nowhere, in Kubernetes' words.
 pub(crate) fn normalize(path: &str, schema: &Schema) -> Result<String, String> {
+    find(path, schema).map(|(path, _)| path)
+}
+
+/// The same, with the schema of what the path leads to.
+pub(crate) fn find<'s>(path: &str, schema: &'s Schema) -> Result<(String, &'s Schema), String> {
     let mut schema = schema;
     let mut out = String::new();
     let mut rest = path;
@@ -22,7 +27,7 @@ pub(crate) fn normalize(path: &str, schema: &Schema) -> Result<String, String> {
         }
         rest = after;
     }
-    Ok(out)
+    Ok((out, schema))
 }
 
 /// One step of a path and what follows it.

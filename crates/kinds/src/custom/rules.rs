@@ -33,7 +33,6 @@ pub struct Rules {
     items: Option<Box<Rules>>,
     named: BTreeMap<String, Rules>,
     values: Option<Box<Rules>>,
-    all_of: Vec<Rules>,
 }
 
 #[derive(Debug)]
@@ -93,11 +92,6 @@ impl Compiler<'_> {
             let all = at.child("x-kubernetes-validations");
             rules.own.extend(self.rule(all.index(index), rule, schema, place));
         }
-        for (index, branch) in json["allOf"].as_array().into_iter().flatten().enumerate() {
-            let all = at.child("allOf");
-            let found = self.node(all.index(index), branch, schema, place);
-            rules.all_of.extend(found.is_needed().then_some(found));
-        }
         let below =
             |size: u64, uncorrelated| Place { cardinality: place.cardinality.saturating_mul(size), uncorrelated };
         match &schema.shape {
@@ -153,7 +147,7 @@ impl Compiler<'_> {
             let detail = "must not be set if oldSelf is not used in rule";
             at.child("optionalOldSelf").invalid(self.errors, true, detail);
         }
-        if let Some(place) = place.uncorrelated.filter(|_| program.uses("oldSelf") && !optional_old) {
+        if let Some(place) = place.uncorrelated.filter(|_| program.uses("oldSelf")) {
             let place = place.field();
             let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
             at.child("rule").invalid(self.errors, source, detail);
@@ -239,7 +233,7 @@ impl Rules {
     /// Whether there is any rule.
     pub fn is_needed(&self) -> bool {
         let has_below = self.items.is_some() || self.values.is_some();
-        has_below || !self.own.is_empty() || !self.named.is_empty() || !self.all_of.is_empty()
+        has_below || !self.own.is_empty() || !self.named.is_empty()
     }
 
     /// Evaluates all rules; `old` is the stored object on updates.
@@ -292,9 +286,6 @@ impl Run<'_> {
         }
         for rule in &rules.own {
             self.rule(rule, schema, pair, at)?;
-        }
-        for branch in &rules.all_of {
-            self.node(branch, schema, pair, at)?;
         }
         match (pair.new, &schema.shape) {
             (Value::Array(list), Shape::Array(items)) => {

@@ -1,25 +1,46 @@
 //! Whether a schema is structural: every part says its type, so that pruning, defaulting and applying can work by it.
+//!
+//! Upstream: apiextensions-apiserver, pkg/apiserver/schema/validation.go.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use stead_api::Errors;
 
+use super::{marks, nested};
 use crate::path::Path;
 
-const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
-
 /// How deep a schema may nest.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
 
-pub fn validate(at: Path, schema: &Value, errors: &mut Errors) {
-    if let Some(kind) = schema["type"].as_str()
-        && kind != "object"
-    {
-        at.child("type").invalid(errors, kind, "must be object at the root");
-    }
-    node(at, schema, "at the root", 0, errors);
+/// Where a schema stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Root,
+    Item,
+    Field,
 }
 
-fn node(at: Path, schema: &Value, place: &str, depth: usize, errors: &mut Errors) {
+/// Names of booleans that a schema sets.
+pub(super) fn is_true(fields: &Map<String, Value>, name: &str) -> bool {
+    fields.get(name).is_some_and(|value| value == true)
+}
+
+pub(super) fn type_of(fields: &Map<String, Value>) -> &str {
+    fields.get("type").and_then(Value::as_str).unwrap_or("")
+}
+
+/// Checks a whole schema; what is wrong is told in the order of its text.
+pub fn validate(at: Path, schema: &Value, errors: &mut Errors) {
+    let mut found = Errors::default();
+    if schema["nullable"] == true {
+        at.child("nullable").forbidden(&mut found, "nullable cannot be true at the root");
+    }
+    node(at, schema, Level::Root, 0, &mut found);
+    nested::complete(at, schema, &mut found);
+    found.0.sort_by_cached_key(ToString::to_string);
+    errors.0.extend(found.0);
+}
+
+fn node(at: Path, schema: &Value, level: Level, depth: usize, errors: &mut Errors) {
     let Some(fields) = schema.as_object() else {
         at.invalid(errors, schema.clone(), "must be a schema");
         return;
@@ -28,14 +49,22 @@ fn node(at: Path, schema: &Value, place: &str, depth: usize, errors: &mut Errors
         at.forbidden(errors, format!("schemas may not nest deeper than {DEPTH_MAX}"));
         return;
     }
-    kind(at, fields, place, errors);
-    forbidden(at, fields, errors);
+    kind(at, fields, level, errors);
+    extensions(at, fields, errors);
+    marks::validate(at, fields, errors);
+    nested::validate(at, fields, errors);
+    if level == Level::Root || is_true(fields, "x-kubernetes-embedded-resource") {
+        object_fields(at, fields, level, errors);
+    }
     for (name, property) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        node(at.child("properties").key(name), property, "for specified object fields", depth + 1, errors);
+        node(at.child("properties").key(name), property, Level::Field, depth + 1, errors);
     }
     match fields.get("additionalProperties") {
         Some(extra @ Value::Object(_)) => {
-            node(at.child("additionalProperties"), extra, "for specified object fields", depth + 1, errors);
+            if level == Level::Root {
+                at.child("additionalProperties").forbidden(errors, "must not be used at the root");
+            }
+            node(at.child("additionalProperties"), extra, Level::Field, depth + 1, errors);
         }
         Some(Value::Bool(false)) => {
             at.child("additionalProperties").forbidden(errors, "additionalProperties cannot be set to false");
@@ -44,62 +73,87 @@ fn node(at: Path, schema: &Value, place: &str, depth: usize, errors: &mut Errors
     }
     match fields.get("items") {
         Some(Value::Array(_)) => at.child("items").forbidden(errors, "items must be a schema object and not an array"),
-        Some(items) => node(at.child("items"), items, "for specified array items", depth + 1, errors),
-        None if fields.get("type").is_some_and(|kind| kind == "array") => {
-            at.child("items").required(errors, "must be specified");
-        }
+        Some(items) => node(at.child("items"), items, Level::Item, depth + 1, errors),
+        None if type_of(fields) == "array" => at.child("items").required(errors, "must be specified"),
         None => {}
     }
 }
 
-fn is_true(fields: &Map<String, Value>, name: &str) -> bool {
-    fields.get(name).is_some_and(|value| value == true)
-}
-
-fn kind(at: Path, fields: &Map<String, Value>, place: &str, errors: &mut Errors) {
-    let kind = fields.get("type").and_then(Value::as_str).unwrap_or("");
+fn kind(at: Path, fields: &Map<String, Value>, level: Level, errors: &mut Errors) {
+    let kind = type_of(fields);
     let is_open =
         is_true(fields, "x-kubernetes-int-or-string") || is_true(fields, "x-kubernetes-preserve-unknown-fields");
-    match kind {
-        "" if is_open => {}
-        "" => at.child("type").required(errors, format!("must not be empty {place}")),
-        kind if !TYPES.contains(&kind) => at.child("type").not_supported(errors, kind, TYPES),
-        kind if is_true(fields, "x-kubernetes-int-or-string") => {
-            at.child("type").invalid(errors, kind, "must be empty if x-kubernetes-int-or-string is true");
+    let must_be_object = "must be object if x-kubernetes-embedded-resource is true";
+    match (kind, level) {
+        ("object", _) => {}
+        ("", _) if is_true(fields, "x-kubernetes-embedded-resource") => {
+            at.child("type").required(errors, must_be_object)
         }
+        (kind, _) if is_true(fields, "x-kubernetes-embedded-resource") => {
+            at.child("type").invalid(errors, kind, must_be_object);
+        }
+        ("", _) if is_open => {}
+        ("", Level::Root) => at.child("type").required(errors, "must not be empty at the root"),
+        ("", Level::Item) => at.child("type").required(errors, "must not be empty for specified array items"),
+        ("", Level::Field) => at.child("type").required(errors, "must not be empty for specified object fields"),
+        (kind, Level::Root) => at.child("type").invalid(errors, kind, "must be object at the root"),
         _ => {}
-    }
-    let is_embedded = is_true(fields, "x-kubernetes-embedded-resource");
-    if is_embedded && kind != "object" {
-        at.child("type").invalid(errors, kind, "must be object if x-kubernetes-embedded-resource is true");
-    }
-    let list = fields.get("x-kubernetes-list-type").and_then(Value::as_str);
-    if let Some(list) = list {
-        if !["atomic", "map", "set"].contains(&list) {
-            at.child("x-kubernetes-list-type").not_supported(errors, list, &["atomic", "map", "set"]);
-        }
-        if kind != "array" {
-            at.child("type").invalid(errors, kind, "must be array if x-kubernetes-list-type is specified");
-        }
-    }
-    let keys = fields.get("x-kubernetes-list-map-keys").and_then(Value::as_array).is_some_and(|keys| !keys.is_empty());
-    if list == Some("map") && !keys {
-        let detail = "must not be empty if x-kubernetes-list-type is map";
-        at.child("x-kubernetes-list-map-keys").required(errors, detail);
     }
 }
 
-fn forbidden(at: Path, fields: &Map<String, Value>, errors: &mut Errors) {
-    for name in ["$ref", "definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties"] {
-        if fields.get(name).is_some_and(|value| !value.is_null()) {
-            at.child(name).forbidden(errors, format!("{name} is not supported"));
+fn extensions(at: Path, fields: &Map<String, Value>, errors: &mut Errors) {
+    if is_true(fields, "x-kubernetes-int-or-string") {
+        for name in ["x-kubernetes-preserve-unknown-fields", "x-kubernetes-embedded-resource"] {
+            if is_true(fields, name) {
+                at.child(name).invalid(errors, true, "must be false if x-kubernetes-int-or-string is true");
+            }
+        }
+        if !type_of(fields).is_empty() {
+            let detail = "must be empty if x-kubernetes-int-or-string is true";
+            at.child("type").invalid(errors, type_of(fields), detail);
         }
     }
-    if is_true(fields, "uniqueItems") {
-        let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        at.child("uniqueItems").forbidden(errors, detail);
+    if !is_true(fields, "x-kubernetes-embedded-resource") {
+        return;
     }
-    if fields.contains_key("properties") && fields.get("additionalProperties").is_some_and(|extra| *extra != false) {
-        at.child("additionalProperties").forbidden(errors, "additionalProperties and properties are mutual exclusive");
+    if fields.get("additionalProperties").is_some_and(|extra| !extra.is_null()) {
+        let detail = "must not be used if x-kubernetes-embedded-resource is set";
+        at.child("additionalProperties").forbidden(errors, detail);
+    }
+    let has_properties = fields.get("properties").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
+    if !is_true(fields, "x-kubernetes-preserve-unknown-fields") && !has_properties {
+        let detail =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        at.child("properties").required(errors, detail);
+    }
+}
+
+/// apiVersion, kind and metadata of a whole object.
+fn object_fields(at: Path, fields: &Map<String, Value>, level: Level, errors: &mut Errors) {
+    let properties = at.child("properties");
+    let property = |name: &str| fields.get("properties").and_then(|all| all.get(name));
+    for (name, wanted) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
+        let Some(found) = property(name) else { continue };
+        let kind = found["type"].as_str().unwrap_or("");
+        if kind != wanted {
+            properties.key(name).child("type").invalid(errors, kind, format!("must be {wanted}"));
+        }
+        if level == Level::Root && found.get("default").is_some() {
+            let detail = format!("must not be set in top-level {name}");
+            properties.key(name).child("default").forbidden(errors, detail);
+        }
+    }
+    let Some(metadata) = property("metadata").and_then(Value::as_object).filter(|_| level == Level::Root) else {
+        return;
+    };
+    let is_name = |(name, _): (&String, &Value)| name == "name" || name == "generateName";
+    let is_fit = metadata.iter().all(|(field, value)| match field.as_str() {
+        "type" | "default" => true,
+        "properties" => value.as_object().is_some_and(|map| map.iter().all(is_name)),
+        _ => *value == json!(null),
+    });
+    if !is_fit {
+        let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+        properties.key("metadata").forbidden(errors, detail);
     }
 }
