@@ -17,7 +17,7 @@ mod table;
 mod tests;
 mod wire;
 
-pub use frame::{field_of, item_head, sealed, watch_frame};
+pub use frame::{field_of, sealed, watch_frame};
 pub use table::{Message, message, message_of};
 pub use wire::{Open, Reader, Wire, Writer};
 

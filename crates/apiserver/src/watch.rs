@@ -157,10 +157,8 @@ fn at_revision(object: &Object, revision: Revision, kind: &Kind) -> Option<Objec
 fn object_frame(plan: &mut WatchPlan, change: Change, object: &Object, now: Timestamp) -> Bytes {
     let form = plan.request.options.form;
     if form.format == Format::Protobuf {
-        return match encode::protobuf::shaped(&plan.kind, object, form) {
-            Ok((api_version, kind, message)) => protobuf::watch_frame(change.name(), &api_version, kind, &message),
-            Err(status) => status_frame(&status, form),
-        };
+        let framed = encode::protobuf::frame(change, &plan.kind, object, form);
+        return framed.unwrap_or_else(|status| status_frame(&status, form));
     }
     match form.shape {
         Shape::Object => frame(change, &encode::object_bytes(&plan.kind, object)),

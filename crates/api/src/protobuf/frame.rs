@@ -67,13 +67,6 @@ pub fn watch_frame(event: &str, api_version: &str, kind: &str, raw: &[u8]) -> By
     writer.bytes.into()
 }
 
-/// A message as a field of another, in front of which it stands: an item's head.
-pub fn item_head(number: u32, length: usize) -> Bytes {
-    let mut writer = Writer { bytes: Vec::with_capacity(12) };
-    writer.head(number, length);
-    writer.bytes.into()
-}
-
 /// Where the bytes of a message's field are, for fields that are there at most once.
 pub fn field_of(of: &'static Message, message: &Bytes, name: &str) -> Option<Bytes> {
     let wanted = of.number(name)?;

@@ -123,7 +123,7 @@ impl Writer {
     }
 
     /// What stands before the bytes of a field.
-    pub(super) fn head(&mut self, number: u32, length: usize) {
+    pub fn head(&mut self, number: u32, length: usize) {
         self.tag(number, 2);
         self.varint(length as u64);
     }

@@ -9,6 +9,7 @@ use stead_api::form::{Form, Shape};
 use stead_api::protobuf::{self, EncodeError, Message, Writer};
 use stead_api::{Object, Status};
 use stead_kinds::{Kind, SchemaRef};
+use stead_store::history::Change;
 
 use super::{Pieces, value_of};
 use crate::reply::Listed;
@@ -25,10 +26,6 @@ fn unknown() -> Status {
     Status::unknown_form(&["application/json", "application/yaml"])
 }
 
-fn partial() -> Result<&'static Message, Status> {
-    protobuf::message_of("meta.k8s.io/v1", "PartialObjectMetadata").ok_or_else(unknown)
-}
-
 /// The message of a kind's objects. Custom kinds have none; neither have the versions of old manifests, which typed clients of
 /// today do not know.
 pub(crate) fn message_of(kind: &Kind) -> Option<&'static Message> {
@@ -38,62 +35,88 @@ pub(crate) fn message_of(kind: &Kind) -> Option<&'static Message> {
     }
 }
 
-/// The message of an object, without its envelope.
-fn object_message(kind: &Kind, object: &Object) -> Result<Bytes, Status> {
-    let of = message_of(kind).ok_or_else(unknown)?;
-    match kind.convert {
-        None => object.protobuf(of).map_err(internal),
-        Some(_) => protobuf::encode(of, &value_of(kind, object)).map(Bytes::from).map_err(internal),
+/// What the objects of a kind become in a shape: looked up once, however many there are.
+#[derive(Clone, Copy)]
+struct Maker<'a> {
+    kind: &'a Kind,
+    shape: Shape,
+    of: &'static Message,
+}
+
+impl<'a> Maker<'a> {
+    fn of(kind: &'a Kind, form: Form) -> Result<Maker<'a>, Status> {
+        let of = match form.shape {
+            Shape::Object => message_of(kind),
+            Shape::Metadata => protobuf::message_of("meta.k8s.io/v1", "PartialObjectMetadata"),
+            Shape::Table => None,
+        };
+        Ok(Maker { kind, shape: form.shape, of: of.ok_or_else(unknown)? })
+    }
+
+    /// The message of an object, without its envelope.
+    fn message(self, object: &Object) -> Result<Bytes, Status> {
+        let Maker { kind, of, .. } = self;
+        let made = match (self.shape, kind.schema, kind.convert) {
+            (Shape::Metadata, SchemaRef::Custom, _) => object.protobuf(of),
+            (Shape::Metadata, ..) => metadata(of, object),
+            (_, _, None) => object.protobuf(of),
+            (_, _, Some(_)) => protobuf::encode(of, &value_of(kind, object)).map(Bytes::from),
+        };
+        made.map_err(internal)
     }
 }
 
 /// The message of an object's PartialObjectMetadata.
-fn metadata_message(kind: &Kind, object: &Object) -> Result<Bytes, Status> {
-    let of = partial()?;
-    if kind.schema == SchemaRef::Custom {
-        return object.protobuf(of).map_err(internal);
-    }
+fn metadata(of: &'static Message, object: &Object) -> Result<Bytes, EncodeError> {
     match object.known_protobuf().and_then(|whole| protobuf::field_of(of, whole, "metadata")) {
         Some(metadata) => {
             let mut writer = Writer { bytes: Vec::with_capacity(metadata.len() + 8) };
             writer.slice(METADATA, &metadata);
             Ok(writer.bytes.into())
         }
-        None => protobuf::encode_json(of, &object.json).map(Bytes::from).map_err(internal),
+        None => protobuf::encode_json(of, &object.json).map(Bytes::from),
     }
 }
 
-/// The message of an object in a shape, and the version and the kind that its envelope names.
-pub(crate) fn shaped(kind: &Kind, object: &Object, form: Form) -> Result<(String, &'static str, Bytes), Status> {
+/// The version and the kind that an object's envelope names.
+fn named(kind: &Kind, form: Form) -> (String, &'static str) {
     match form.shape {
-        Shape::Object => Ok((kind.api_version(), kind.kind, object_message(kind, object)?)),
-        Shape::Metadata => {
-            Ok((form.meta_version().to_owned(), "PartialObjectMetadata", metadata_message(kind, object)?))
-        }
-        Shape::Table => Err(unknown()),
+        Shape::Object | Shape::Table => (kind.api_version(), kind.kind),
+        Shape::Metadata => (form.meta_version().to_owned(), "PartialObjectMetadata"),
     }
 }
 
 pub(super) fn one(kind: &Kind, object: &Object, form: Form) -> Result<Vec<Bytes>, Status> {
-    let (api_version, name, message) = shaped(kind, object, form)?;
+    let message = Maker::of(kind, form)?.message(object)?;
+    let (api_version, name) = named(kind, form);
     Ok(protobuf::sealed(&api_version, name, [message]))
+}
+
+/// A frame of a watch.
+pub(crate) fn frame(change: Change, kind: &Kind, object: &Object, form: Form) -> Result<Bytes, Status> {
+    let message = Maker::of(kind, form)?.message(object)?;
+    let (api_version, name) = named(kind, form);
+    Ok(protobuf::watch_frame(change.name(), &api_version, name, &message))
 }
 
 pub(super) fn list(listed: &Listed, form: Form) -> Result<Vec<Bytes>, Status> {
     let Listed { kind, objects, meta } = listed;
     let (api_version, name) = match form.shape {
-        Shape::Object => (kind.api_version(), kind.list_kind),
+        Shape::Object | Shape::Table => (kind.api_version(), kind.list_kind),
         Shape::Metadata => (form.meta_version().to_owned(), "PartialObjectMetadataList"),
-        Shape::Table => return Err(unknown()),
     };
     let of = protobuf::message_of(&api_version, name).ok_or_else(unknown)?;
     let number = of.number("items").ok_or_else(unknown)?;
+    let maker = Maker::of(kind, form)?;
     let mut pieces = Pieces::default();
     let head = protobuf::encode(of, &serde_json::json!({"metadata": meta.to_json()})).map_err(internal)?;
     pieces.copy(&head);
+    let mut before = Writer::default();
     for object in objects.iter(kind) {
-        let (_, _, message) = shaped(kind, object, form)?;
-        pieces.copy(&protobuf::item_head(number, message.len()));
+        let message = maker.message(object)?;
+        before.bytes.clear();
+        before.head(number, message.len());
+        pieces.copy(&before.bytes);
         pieces.push(message);
     }
     Ok(protobuf::sealed(&api_version, name, pieces.finish()))
