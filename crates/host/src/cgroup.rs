@@ -3,6 +3,7 @@
 //! Guarantees: `kill_all` returns when the group is empty, by waiting on process descriptors; `remove` leaves nothing in any
 //! hierarchy. Version 2 needs no v1 mount and the other way round; a hybrid machine counts as version 1, as libcontainer has it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -83,8 +84,8 @@ impl Cgroups {
 
     /// Lets the children of every group above `group` have limits (version 2).
     fn enable_controllers(&self, group: &str) -> io::Result<()> {
-        let available = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))?;
-        let mut dir = PathBuf::from(ROOT);
+        let mut dir = self.roots[0].clone();
+        let available = fs::read_to_string(dir.join("cgroup.controllers"))?;
         let parts: Vec<&str> = group.trim_matches('/').split('/').collect();
         for part in std::iter::once("").chain(parts) {
             dir.push(part);
@@ -170,6 +171,14 @@ impl Cgroups {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// What a container's group has on version 2 beside its limits, as the kubelet sets it: all its processes are killed together when
+    /// memory runs out, and none swaps. Only what this kernel has in the pod's group: one without swap has no file for it.
+    pub fn unified(&self, pod_group: &str) -> BTreeMap<&'static str, &'static str> {
+        let dir = self.roots.first().filter(|_| self.is_v2).map(|root| root.join(pod_group.trim_start_matches('/')));
+        let wanted = [("memory.oom.group", "1"), ("memory.swap.max", "0")];
+        wanted.into_iter().filter(|(file, _)| dir.as_ref().is_some_and(|dir| dir.join(file).exists())).collect()
     }
 
     /// How many processes the kernel killed in the group for lack of memory.
@@ -310,6 +319,43 @@ mod tests {
             "memory.limit_in_bytes=1048576 pids.max=9 cpu.shares=1024 cpu.cfs_period_us=100000 cpu.cfs_quota_us=50000"
         );
         assert_eq!(show(true), "memory.max=1048576 pids.max=9 cpu.weight=39 cpu.max=50000 100000");
+    }
+
+    /// Version 2 as the kernel documents it (cgroup-v2.rst): one tree, controllers handed down from the root, no file of version 1.
+    #[test]
+    fn on_a_pure_version_2_machine_every_limit_has_its_file() {
+        let root = std::env::temp_dir().join(format!("stead-cgroup2-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("cgroup.controllers"), "cpuset cpu io memory hugetlb pids rdma\n").unwrap();
+        let groups = Cgroups { is_v2: true, roots: vec![root.clone()] };
+        let limits = Resources {
+            cpu_shares: Some(2048),
+            cpu_quota_us: Some(150_000),
+            memory_bytes: Some(256 << 20),
+            pids: Some(100),
+            ..Resources::default()
+        };
+        groups.ensure("/stead-abc/node-0/uid-1", &limits).unwrap();
+        let pod = root.join("stead-abc/node-0/uid-1");
+        let read = |dir: &Path, file: &str| fs::read_to_string(dir.join(file)).unwrap();
+        assert_eq!(read(&pod, "cpu.max"), "150000 100000");
+        assert_eq!(read(&pod, "cpu.weight"), "79");
+        assert_eq!(read(&pod, "memory.max"), (256 << 20).to_string());
+        assert_eq!(read(&pod, "pids.max"), "100");
+        // Each level hands the controllers on, the pod's own to its containers; a plain file keeps the last word.
+        for dir in [&root, &root.join("stead-abc"), &root.join("stead-abc/node-0"), &pod] {
+            assert_eq!(read(dir, "cgroup.subtree_control"), "+pids", "{}", dir.display());
+        }
+        let mut files: Vec<String> =
+            fs::read_dir(&pod).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        assert_eq!(files, ["cgroup.subtree_control", "cpu.max", "cpu.weight", "memory.max", "pids.max"]);
+        assert!(groups.unified("/stead-abc/node-0/uid-1").is_empty(), "a kernel that has neither is asked for neither");
+        fs::write(pod.join("memory.oom.group"), "0").unwrap();
+        assert_eq!(groups.unified("/stead-abc/node-0/uid-1"), BTreeMap::from([("memory.oom.group", "1")]));
+        fs::write(pod.join("memory.events"), "low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 1\n").unwrap();
+        assert_eq!(groups.oom_kills("/stead-abc/node-0/uid-1"), 3);
+        fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

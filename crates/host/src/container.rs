@@ -156,6 +156,7 @@ impl Host {
             mounts: &mounts,
             devices: &devices,
             pid_namespace: pid_namespace.as_deref(),
+            unified: &self.cgroups.unified(&self.pod_group(&key.pod)),
             limits: &self.limits,
         };
         let config = spec::oci(spec, &context, self.seccomp_profile(&spec.security.seccomp)?);

@@ -107,6 +107,8 @@ pub struct Context<'a> {
     pub devices: &'a [DeviceNode],
     /// The namespace of the pod's first process, for `shareProcessNamespace`.
     pub pid_namespace: Option<&'a Path>,
+    /// Files of the container's group on version 2, by name.
+    pub unified: &'a std::collections::BTreeMap<&'static str, &'static str>,
     pub limits: &'a Limits,
 }
 
@@ -281,6 +283,9 @@ fn resources(spec: &ContainerSpec, context: &Context) -> Value {
         json!({"allow": true, "type": if d.is_block { "b" } else { "c" }, "major": d.major, "minor": d.minor, "access": access})
     }));
     let mut all = json!({"memory": memory, "cpu": cpu, "devices": devices});
+    if !context.unified.is_empty() {
+        all["unified"] = json!(context.unified);
+    }
     if let Some(pids) = limits.pids {
         all["pids"] = json!({"limit": pids});
     }
@@ -388,6 +393,7 @@ mod tests {
             mounts: &[],
             devices: &[],
             pid_namespace: None,
+            unified: &Default::default(),
             limits: &limits,
         };
         capabilities(&spec, &context).join(" ").replace("CAP_", "")
