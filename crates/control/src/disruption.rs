@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Map, Value, json};
 use stead_api::{IntOrPercent, Key, LabelSelector, Object};
 use stead_store::Event;
 
 use crate::facts;
-use crate::names::{DEPLOYMENT, DISRUPTION_BUDGET, POD, REPLICA_SET, STATEFUL_SET};
+use crate::names::{DEPLOYMENT, DISRUPTION_BUDGET, POD, REPLICA_SET, REPLICATION_CONTROLLER, STATEFUL_SET};
 use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 
 /// An eviction that was granted and not seen is forgotten after this.
@@ -29,6 +29,7 @@ pub const CONTROLLER: Controller = Controller {
         Watch { kind: STATEFUL_SET, keys: resized },
         Watch { kind: DEPLOYMENT, keys: resized },
         Watch { kind: REPLICA_SET, keys: resized },
+        Watch { kind: REPLICATION_CONTROLLER, keys: resized },
     ],
     reconcile,
 };
@@ -178,6 +179,10 @@ fn size(view: &View, namespace: &str, kind: &str, name: &str, uid: &str) -> Opti
             let spec = find(DEPLOYMENT)?.view::<Deployment>();
             Some((uid.to_owned(), spec.spec.as_ref()?.replicas.unwrap_or(1)))
         }
+        "ReplicationController" => {
+            let spec = find(REPLICATION_CONTROLLER)?.view::<ReplicationController>();
+            Some((uid.to_owned(), spec.spec.as_ref()?.replicas.unwrap_or(1)))
+        }
         "ReplicaSet" => {
             let set = find(REPLICA_SET)?;
             match set.meta.controller() {
@@ -204,6 +209,17 @@ mod tests {
         let text = show(&world, &plan).replace("\"observedGeneration\":0,", "");
         let text = text.split("\"conditions\"").map(str::to_owned).collect::<Vec<_>>();
         expected.assert_eq(&format!("{}\n", text[0]));
+    }
+
+    #[test]
+    fn the_size_of_a_replication_controller_counts() {
+        let world = World::of(
+            r#"rc web {"spec":{"replicas":4}}
+               pod web-a owner=rc:web ready
+               pdb web {"spec":{"selector":{"matchLabels":{"app":"web"}},"maxUnavailable":1}}"#,
+        );
+        let text = show(&world, &reconcile(&world.view(), &Key::new(DISRUPTION_BUDGET, "default", "web")));
+        assert!(text.contains("\"desiredHealthy\":3") && text.contains("\"expectedPods\":4"), "{text}");
     }
 
     #[test]

@@ -222,18 +222,7 @@ fn validate_common(
     }
 }
 
-/// Told until admission evaluates policies.
-const NOT_EVALUATED: &str = "admission policies are not evaluated: the object is stored and changes nothing";
-
-fn not_evaluated(is_new: bool) -> Vec<String> {
-    if is_new { vec![NOT_EVALUATED.to_owned()] } else { Vec::new() }
-}
-
 impl Behavior for ValidatingAdmissionPolicy {
-    fn warn(&self, old: Option<&Self>) -> Vec<String> {
-        not_evaluated(old.is_none())
-    }
-
     fn default(new: &mut Value) {
         default_policy(new);
     }
@@ -283,10 +272,6 @@ impl Behavior for ValidatingAdmissionPolicy {
 }
 
 impl Behavior for MutatingAdmissionPolicy {
-    fn warn(&self, old: Option<&Self>) -> Vec<String> {
-        not_evaluated(old.is_none())
-    }
-
     fn default(new: &mut Value) {
         default_policy(new);
         if let Some(spec) = object_or_new(new, "spec") {

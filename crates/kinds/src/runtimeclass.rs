@@ -26,7 +26,15 @@ pub const RUNTIMECLASS: Kind = Kind {
     )
 };
 
+/// Told until nodes know other runtimes than their own.
+const ONE_RUNTIME: &str =
+    "nodes have one runtime: pods of this class get its overhead and scheduling, and run under that one";
+
 impl Behavior for RuntimeClass {
+    fn warn(&self, old: Option<&Self>) -> Vec<String> {
+        if old.is_none() { vec![ONE_RUNTIME.to_owned()] } else { Vec::new() }
+    }
+
     fn default(new: &mut Value) {
         if let Some(overhead) = object(new, "overhead") {
             quantities(overhead, "podFixed");

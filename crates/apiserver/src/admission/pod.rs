@@ -108,13 +108,20 @@ pub(super) fn priority(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Res
         );
         return Err(draft.forbidden(&why));
     }
+    let policy = policy.unwrap_or_else(|| "PreemptLowerPriority".to_owned());
+    if let Some(given) = draft.new["spec"]["preemptionPolicy"].as_str().filter(|given| *given != policy) {
+        let why = format!(
+            "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+        );
+        return Err(draft.forbidden(&why));
+    }
     let spec = &mut draft.new["spec"];
     if let Some(name) = name.filter(|_| spec["priorityClassName"].is_null()) {
         spec["priorityClassName"] = json!(name);
     }
     spec["priority"] = json!(value);
     if spec["preemptionPolicy"].is_null() {
-        spec["preemptionPolicy"] = json!(policy.as_deref().unwrap_or("PreemptLowerPriority"));
+        spec["preemptionPolicy"] = json!(policy);
     }
     Ok(())
 }

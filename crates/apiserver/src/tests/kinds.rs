@@ -234,11 +234,10 @@ fn what_is_kept_and_changes_nothing_says_so() {
         ("NetworkPolicy", "does not enforce"),
         ("ValidatingWebhookConfiguration", "not called"),
         ("MutatingWebhookConfiguration", "not called"),
-        ("ValidatingAdmissionPolicy", "not evaluated"),
-        ("MutatingAdmissionPolicy", "not evaluated"),
         ("FlowSchema", "server's own queues"),
         ("PriorityLevelConfiguration", "server's own queues"),
         ("ServiceCIDR", "not used"),
+        ("RuntimeClass", "one runtime"),
     ] {
         let kind = ALL.iter().find(|one| one.kind == kind).expect("a kind");
         let mut body = minimal(kind).expect("instances");

@@ -266,3 +266,20 @@ fn owners_are_named_by_those_who_may() {
             .contains("cannot set an ownerRef on a resource you can't delete")
     );
 }
+
+#[test]
+fn a_pod_has_the_preemption_of_its_class() {
+    let mut server = Server::new();
+    let class = json!({"metadata": {"name": "meek"}, "value": 7, "preemptionPolicy": "Never"});
+    server.make("/apis/scheduling.k8s.io/v1/priorityclasses", class);
+    let mut body = pod("a");
+    body["spec"]["priorityClassName"] = json!("meek");
+    let made = server.make(PODS, body.clone());
+    assert_eq!((&made["spec"]["priority"], &made["spec"]["preemptionPolicy"]), (&json!(7), &json!("Never")));
+    body["metadata"]["name"] = json!("b");
+    body["spec"]["preemptionPolicy"] = json!("PreemptLowerPriority");
+    assert_eq!(
+        server.refused(&format!("POST {PODS}"), body),
+        "403 Forbidden pods \"b\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority admission controller computed Never from the given PriorityClass name"
+    );
+}
