@@ -86,10 +86,13 @@ pub fn serve_write(ctx: &mut Context, request: &Request) -> Reply {
     write::serve(ctx, request).with_warnings(warnings)
 }
 
-/// What clients are told that ask for a version which Kubernetes no longer serves.
+/// What clients are told that ask for a version which is deprecated, or which Kubernetes no longer serves.
 fn deprecation(registry: &Registry, request: &Request) -> Vec<String> {
     let Some(resource) = request.resource() else { return Vec::new() };
     let asked = registry.find(&resource.group, &resource.version, &resource.plural);
+    if let Some(asked) = asked.filter(|kind| !kind.deprecated.is_empty()) {
+        return vec![asked.deprecated.to_owned()];
+    }
     let Some(asked) = asked.filter(|kind| kind.old.is_some()) else { return Vec::new() };
     registry.stored(asked.storage).and_then(|current| asked.deprecation(current)).into_iter().collect()
 }

@@ -38,7 +38,15 @@ fn remembered(spec: &Value, version: &Value) -> Kind {
     static MADE: Mutex<BTreeMap<String, Kind>> = Mutex::new(BTreeMap::new());
     let mut essence = version.clone();
     crate::fill::put(&mut essence, "schema", None);
-    let key = json!([spec["group"], spec["names"], spec["scope"], essence, selectable_paths(spec)]).to_string();
+    let key = json!([
+        spec["group"],
+        spec["names"],
+        spec["scope"],
+        essence,
+        selectable_paths(spec),
+        deprecation(spec, version)
+    ])
+    .to_string();
     let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     *made.entry(key).or_insert_with(|| make(spec, version))
 }
@@ -79,6 +87,7 @@ fn make(spec: &Value, version: &Value) -> Kind {
         has_generation: true,
         unconditional_update: false,
         served: version["served"] == true,
+        deprecated: intern(&deprecation(spec, version)),
         // Versions differ in their apiVersion alone, which the caller sets: the only strategy is None.
         convert: (!is_stored).then_some(Convert { from_stored: |_| {}, to_stored: |_| {} }),
         ..Kind::plain(
@@ -89,6 +98,40 @@ fn make(spec: &Value, version: &Value) -> Kind {
             "",
         )
     }
+}
+
+/// What is told about a deprecated version: its own words, or which version to use instead.
+fn deprecation(spec: &Value, version: &Value) -> String {
+    if version["deprecated"] != true {
+        return String::new();
+    }
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return own.to_owned();
+    }
+    let (group, kind) = (word(spec, "group"), word(&spec["names"], "kind"));
+    let age = version_rank(word(version, "name"));
+    let versions = spec["versions"].as_array().into_iter().flatten();
+    let newer = versions
+        .filter(|other| other["served"] == true && other["deprecated"] != true)
+        .map(|other| word(other, "name"))
+        .filter(|name| version_rank(name) > age)
+        .max_by_key(|name| version_rank(name));
+    let instead = newer.map(|newer| format!("; use {group}/{newer} {kind}")).unwrap_or_default();
+    format!("{group}/{} {kind} is deprecated{instead}", word(version, "name"))
+}
+
+/// Orders versions as Kubernetes does: `v2` after `v1` after `v1beta2` after `v1alpha1`, any other name before them.
+fn version_rank(name: &str) -> (u8, u64, u64) {
+    let parse = || -> Option<(u8, u64, u64)> {
+        let rest = name.strip_prefix('v')?;
+        for (stage, rank) in [("alpha", 1), ("beta", 2)] {
+            if let Some((major, minor)) = rest.split_once(stage) {
+                return Some((rank, major.parse().ok()?, minor.parse().ok()?));
+            }
+        }
+        Some((3, rest.parse().ok()?, 0))
+    };
+    parse().unwrap_or_default()
 }
 
 /// `.spec.replicas` as a dotted path.

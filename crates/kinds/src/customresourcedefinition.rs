@@ -97,7 +97,7 @@ impl Behavior for Definition {
         let strategy = text(&spec["conversion"], "strategy");
         one_of(at.child("conversion").child("strategy"), strategy, &["None"], true, errors);
         if spec["preserveUnknownFields"] == true {
-            let detail = "must be false in order to use defaults in the schema";
+            let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
             at.child("preserveUnknownFields").invalid(errors, true, detail);
         }
         validate_names(at.child("names"), &spec["names"], errors);
@@ -185,6 +185,7 @@ fn validate_versions(at: Path, versions: &[Value], errors: &mut Errors) {
         if !seen.insert(label) {
             at.child("name").duplicate(errors, label);
         }
+        validate_deprecation(at.child("deprecationWarning"), version, errors);
         let schema_at = at.child("schema");
         match &version["schema"]["openAPIV3Schema"] {
             Value::Null => schema_at.child("openAPIV3Schema").required(errors, "schemas are required"),
@@ -240,6 +241,27 @@ fn validate_columns(at: Path, columns: &[Value], errors: &mut Errors) {
             }
             _ => {}
         }
+    }
+}
+
+/// The longest warning about a deprecated version.
+const WARNING_BYTES_MAX: usize = 256;
+
+fn validate_deprecation(at: Path, version: &Value, errors: &mut Errors) {
+    let Some(warning) = version["deprecationWarning"].as_str() else { return };
+    if version["deprecated"] != true {
+        return at.invalid(errors, warning, "can only be set for deprecated versions");
+    }
+    if warning.len() > WARNING_BYTES_MAX {
+        at.invalid(errors, warning, format!("must be <= {WARNING_BYTES_MAX} characters long"));
+    }
+    if warning.is_empty() {
+        at.invalid(errors, warning, "must not be an empty string");
+    }
+    if let Some((index, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        let detail =
+            format!("must only contain printable UTF-8 characters; non-printable character found at index {index}");
+        at.invalid(errors, warning, detail);
     }
 }
 

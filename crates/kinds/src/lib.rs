@@ -145,6 +145,8 @@ pub struct Kind {
     pub convert: Option<Convert>,
     /// Set for versions that Kubernetes no longer serves.
     pub old: Option<old::Old>,
+    /// What clients of this version are told: a definition marked it as deprecated. Else empty.
+    pub deprecated: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +316,7 @@ impl Kind {
             create_on_update: false,
             convert: None,
             old: None,
+            deprecated: "",
         }
     }
 

@@ -97,3 +97,31 @@ fn definitions_that_could_not_be_served_are_refused() {
     assert_eq!((&accepted["status"], &accepted["reason"]), (&json!("False"), &json!("KindConflict")));
     assert_eq!(server.ask("GET /apis/example.com/v1/tabs", Value::Null).0, 404);
 }
+
+#[test]
+fn clients_of_a_deprecated_version_are_told() {
+    let mut server = Server::new();
+    let mut old = definition();
+    old["spec"]["versions"][1]["deprecated"] = json!(true);
+    server.make(DEFINITIONS, old.clone());
+    let mut warnings = |line: &str| match server.reply(line, "") {
+        crate::Reply::LongList { warnings, .. } => warnings,
+        other => panic!("{other:?}"),
+    };
+    let beta = "GET /apis/example.com/v1beta1/namespaces/default/crontabs";
+    assert_eq!(warnings(beta), ["example.com/v1beta1 CronTab is deprecated; use example.com/v1 CronTab"]);
+    assert!(warnings(&format!("GET {TABS}")).is_empty());
+    old["spec"]["versions"][1]["deprecationWarning"] = json!("leave it");
+    let path = format!("{DEFINITIONS}/crontabs.example.com");
+    server.done(&format!("PATCH:merge {path}"), json!({"spec": {"versions": old["spec"]["versions"]}}));
+    let crate::Reply::LongList { warnings, .. } = server.reply(beta, "") else { panic!("a list") };
+    assert_eq!(warnings, ["leave it"]);
+    old["spec"]["versions"][1]["deprecated"] = json!(false);
+    let told = server.refused(&format!("PATCH:merge {path}"), json!({"spec": {"versions": old["spec"]["versions"]}}));
+    assert!(
+        told.ends_with(
+            "spec.versions[1].deprecationWarning: Invalid value: \"leave it\": can only be set for deprecated versions"
+        ),
+        "{told}"
+    );
+}

@@ -67,6 +67,10 @@ impl<T: Behavior> Behavior for Policy<T> {
             errors.invalid(at, expression.as_str(), why.as_str());
         }
     }
+
+    fn warn(&self, old: Option<&Self>) -> Vec<String> {
+        self.policy.warn(old.map(|old| &old.policy))
+    }
 }
 
 struct Compiler {
