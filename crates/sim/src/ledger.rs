@@ -182,7 +182,7 @@ impl Ledger {
             };
             let healthy = pods.iter().filter(|pod| !pod.meta.is_deleting() && checks::is_ready(&pod.view::<Pod>()));
             let healthy = healthy.map(|pod| pod.meta.uid.clone()).collect();
-            Some(Budget { key: object.key.clone(), asked: asked.max(0) as usize, healthy })
+            Some(Budget { key: object.key.clone(), asked: asked.max(0) as usize, healthy, broken: BTreeSet::new() })
         };
         self.list(DISRUPTION_BUDGET).filter_map(budget).collect()
     }
@@ -221,33 +221,27 @@ struct Budget {
     key: Key,
     asked: usize,
     healthy: BTreeSet<String>,
+    /// Those that the commit itself said to be broken; they may be evicted.
+    broken: BTreeSet<String>,
 }
 
-/// Budget: of a pod that an eviction takes.
+/// Budget: of a pod that an eviction takes. What else the same commit took was not known yet when the eviction was granted.
 fn evicted(event: &Event, budgets: &mut [Budget]) -> Verdict {
     let pod = &event.object;
     if pod.key.kind != POD || budgets.is_empty() {
         return Ok(());
     }
     let view = pod.view::<Pod>();
-    if !checks::begins_to_go(event) {
-        // One that is broken now, in the same commit, may be evicted later in it.
-        if !checks::is_ready(&view) {
-            for budget in budgets {
-                budget.healthy.remove(&pod.meta.uid);
-            }
-        }
-        return Ok(());
-    }
     let mut conditions = view.status.iter().flat_map(|s| s.conditions.iter().flatten());
     let by_eviction =
         conditions.any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("EvictionByEvictionAPI"));
+    let goes = checks::begins_to_go(event);
     for budget in budgets {
-        if !by_eviction {
-            budget.healthy.remove(&pod.meta.uid);
-            continue;
+        if !goes && !checks::is_ready(&view) {
+            budget.broken.insert(pod.meta.uid.clone());
         }
-        if budget.healthy.remove(&pod.meta.uid) && budget.healthy.len() < budget.asked {
+        let counts = goes && by_eviction && !budget.broken.contains(&pod.meta.uid);
+        if counts && budget.healthy.remove(&pod.meta.uid) && budget.healthy.len() < budget.asked {
             let left = budget.healthy.len();
             let (key, asked) = (&budget.key, budget.asked);
             let detail = format!("{} was evicted: {key} asks for {asked}, {left} are left", pod.key);

@@ -21,8 +21,10 @@ use crate::manifests::{DATABASES, HOLD, NAMESPACES, SETS};
 use crate::server::{From, Sender, admin};
 use crate::world::{Message, World};
 
+type Act = fn(&mut World);
+
 /// What people do, and how often in a hundred.
-const ACTS: &[(u64, fn(&mut World))] = &[
+const ACTS: &[(u64, Act)] = &[
     (8, World::make_something),
     (14, World::change_set),
     (10, World::set_image),
@@ -98,10 +100,10 @@ impl World {
         }
         self.break_rules();
         let mut place = self.chance.below(self.monkey.weights.iter().sum());
-        for index in 0..ACTS.len() {
+        for (index, (_, act)) in ACTS.iter().enumerate() {
             let weight = self.monkey.weights[index];
             if place < weight {
-                return ACTS[index].1(self);
+                return act(self);
             }
             place -= weight;
         }
