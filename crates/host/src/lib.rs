@@ -7,6 +7,7 @@
 
 mod cgroup;
 mod container;
+mod container_end;
 mod dial;
 pub mod dns_server;
 mod exec;
