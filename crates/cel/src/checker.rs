@@ -37,7 +37,7 @@ pub(crate) fn check<'s>(expr: &Expr, known: &[(&str, Known<'s>)]) -> (Type<'s>, 
             Known::Schema(schema) => types::of_schema(schema).unwrap_or(Type::Dyn),
             Known::Optional(schema) => Type::Optional(Arc::new(types::of_schema(schema).unwrap_or(Type::Dyn))),
             Known::Authorizer => named("Authorizer"),
-            Known::ResourceCheck => named("ResourceCheck"),
+            Known::Members(names) => Type::Members(names),
         };
         ((*name).to_owned(), of)
     });
@@ -115,6 +115,10 @@ impl<'s> Checker<'s> {
             Type::Object(schema) => match types::field(schema, &select.field) {
                 Some(found) => found,
                 None => return self.fault(at, format!("undefined field '{}'", select.field)),
+            },
+            Type::Members(names) => match names.contains(&select.field) {
+                true => Type::Dyn,
+                false => return self.fault(at, format!("undefined field '{}'", select.field)),
             },
             Type::Metadata => match select.field.as_str() {
                 "name" | "generateName" => Type::String,

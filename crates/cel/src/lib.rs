@@ -73,8 +73,8 @@ pub enum Known<'s> {
     /// An optional of it.
     Optional(&'s Schema),
     Authorizer,
-    /// What `authorizer.requestResource` is.
-    ResourceCheck,
+    /// An object with these members, which may be anything.
+    Members(&'s [String]),
 }
 
 /// What an expression must come to.

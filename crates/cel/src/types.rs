@@ -26,6 +26,8 @@ pub(crate) enum Type<'s> {
     Optional(Arc<Type<'s>>),
     /// An object of a custom resource.
     Object(&'s Schema),
+    /// An object with these members.
+    Members(&'s [String]),
     /// metadata of a custom resource: name and generateName are all that rules may see of it.
     Metadata,
     /// Any other, by its name: `kubernetes.Quantity`.
@@ -51,7 +53,7 @@ impl fmt::Display for Type<'_> {
             Type::List(items) => write!(f, "list({items})"),
             Type::Map(keys, values) => write!(f, "map({keys}, {values})"),
             Type::Optional(inner) => write!(f, "optional_type({inner})"),
-            Type::Object(_) | Type::Metadata => f.write_str("object"),
+            Type::Object(_) | Type::Members(_) | Type::Metadata => f.write_str("object"),
             Type::Named(name) => f.write_str(name),
             Type::Param(name) => write!(f, "{name}"),
         }
@@ -135,7 +137,10 @@ impl<'s> Bound<'s> {
             (Type::Dyn, _) | (_, Type::Dyn) => true,
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.accepts(a, b),
             (Type::Map(ak, av), Type::Map(bk, bv)) => self.accepts(ak, bk) && self.accepts(av, bv),
-            (Type::Object(_) | Type::Metadata | Type::Timestamp | Type::Duration | Type::Named(_), Type::Null) => true,
+            (
+                Type::Object(_) | Type::Members(_) | Type::Metadata | Type::Timestamp | Type::Duration | Type::Named(_),
+                Type::Null,
+            ) => true,
             (Type::Object(a), Type::Object(b)) => std::ptr::eq(*a, *b),
             (Type::Named(a), Type::Named(b)) => a == b,
             (wanted, given) => {

@@ -126,8 +126,14 @@ fn failures_are_ignored_when_the_policy_says_so() {
     let told = server.refused(
         &format!("POST {GROUP}/validatingadmissionpolicies"),
         json!({"metadata": {"name": "broken"}, "spec": {"matchConstraints": rules(&["pods"], &["CREATE"]),
-            "validations": [{"expression": "object.x +"}, {"expression": "1"}]}}),
+            "variables": [{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}],
+            "validations": [{"expression": "object.x +"}, {"expression": "1"}, {"expression": "request.user == 'x'"}]}}),
     );
+    assert!(
+        told.contains("spec.variables[0].expression: Invalid value: \"variables.b\": compilation failed"),
+        "{told}"
+    );
+    assert!(told.contains("undefined field 'user'"), "{told}");
     assert!(
         told.contains(
             "spec.validations[0].expression: Invalid value: \"object.x +\": compilation failed: ERROR: <input>:1:11"

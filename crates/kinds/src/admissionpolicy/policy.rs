@@ -50,7 +50,12 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Policy<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Policy<T>, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let policy = T::deserialize(&value).map_err(serde::de::Error::custom)?;
-        let mut compiler = Compiler { has_params: value["spec"]["paramKind"].is_object(), faults: Vec::new() };
+        let mut compiler = Compiler {
+            has_params: value["spec"]["paramKind"].is_object(),
+            request: REQUEST.iter().map(ToString::to_string).collect(),
+            variables: Vec::new(),
+            faults: Vec::new(),
+        };
         let programs = compiler.programs(&value["spec"]);
         Ok(Policy { policy, programs, faults: compiler.faults })
     }
@@ -73,8 +78,28 @@ impl<T: Behavior> Behavior for Policy<T> {
     }
 }
 
+/// What `request` has.
+const REQUEST: &[&str] = &[
+    "kind",
+    "resource",
+    "subResource",
+    "requestKind",
+    "requestResource",
+    "requestSubResource",
+    "name",
+    "namespace",
+    "operation",
+    "userInfo",
+    "dryRun",
+    "options",
+];
+
 struct Compiler {
     has_params: bool,
+    /// Members of `request`.
+    request: Vec<String>,
+    /// The variables that are known so far.
+    variables: Vec<String>,
     faults: Vec<(FieldPath, String, String)>,
 }
 
@@ -82,7 +107,7 @@ impl Compiler {
     fn programs(&mut self, spec: &Value) -> Programs {
         let mut programs = Programs {
             conditions: self.named(spec, "matchConditions", ("name", "expression"), Wanted::Bool),
-            variables: self.named(spec, "variables", ("name", "expression"), Wanted::Any),
+            variables: self.variables(spec),
             annotations: self.named(spec, "auditAnnotations", ("key", "valueExpression"), Wanted::StringOrNull),
             ..Programs::default()
         };
@@ -108,6 +133,18 @@ impl Compiler {
         programs
     }
 
+    /// A variable sees those before it.
+    fn variables(&mut self, spec: &Value) -> Vec<(String, Program)> {
+        let mut found = Vec::new();
+        for (at, one) in items(spec, "variables") {
+            let name = one["name"].as_str().unwrap_or_default().to_owned();
+            let program = self.compile(at.child("expression"), &one["expression"], Wanted::Any);
+            self.variables.push(name.clone());
+            found.extend(program.map(|program| (name, program)));
+        }
+        found
+    }
+
     fn named(
         &mut self,
         spec: &Value,
@@ -125,8 +162,10 @@ impl Compiler {
 
     fn compile(&mut self, at: FieldPath, source: &Value, wanted: Wanted) -> Option<Program> {
         let source = source.as_str().filter(|source| !source.trim().is_empty())?;
-        let names = ["object", "oldObject", "request", "namespaceObject", "variables"];
+        let names = ["object", "oldObject", "namespaceObject"];
         let mut known: Vec<(&str, Known)> = names.into_iter().map(|name| (name, Known::Dyn)).collect();
+        known.push(("request", Known::Members(&self.request)));
+        known.push(("variables", Known::Members(&self.variables)));
         known.push(("authorizer", Known::Authorizer));
         if self.has_params {
             known.push(("params", Known::Dyn));
