@@ -118,10 +118,9 @@ fn revisions_cr02_cr03_cr04_cr06(cluster: &Cluster) {
     let refused =
         cluster.kubectl(&format!("patch controllerrevision {name} --type=merge -p '{{\"data\":{{\"a\":1}}}}'"));
     assert!(refused.fails().contains("data: Invalid value:"), "CR-02: data does not change");
-    let copy = format!(
-        "apiVersion: apps/v1\nkind: ControllerRevision\nmetadata: {{name: mine, labels: {{of: test}}}}\nrevision: 1\ndata: {{a: 1}}"
+    cluster.apply(
+        "apiVersion: apps/v1\nkind: ControllerRevision\nmetadata: {name: mine, labels: {of: test}}\nrevision: 1\ndata: {a: 1}",
     );
-    cluster.apply(&copy);
     cluster.kubectl("patch controllerrevision mine --type=merge -p '{\"revision\":3}'").says("patched");
     cluster.kubectl("get controllerrevisions -l of=test").says("mine <none> 3");
     cluster.kubectl("delete controllerrevisions -l of=test").says("\"mine\" deleted");
