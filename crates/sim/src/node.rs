@@ -119,8 +119,9 @@ impl World {
         for (_, action) in std::mem::take(&mut own.under_way) {
             if self.chance.percent(50) {
                 self.say(&format!("node {node}: {} was done at the last moment", show(&action)));
-                self.nodes[node].machine.fake.perform(action, self.now);
+                self.nodes[node].machine.fake.perform(action.clone(), self.now);
                 self.check_machines()?;
+                self.end_init(node, action);
             }
         }
         if reboots {
@@ -131,6 +132,16 @@ impl World {
         let life = self.nodes[node].life;
         self.send_in(wait, Message::AgentStart(node, life));
         Ok(())
+    }
+
+    /// An init container that was started at the last moment ends by itself, too.
+    fn end_init(&mut self, node: usize, action: Action) {
+        let Action::EnsureContainer(spec) = action else { return };
+        if spec.container.name == "init" {
+            let boot = self.nodes[node].machine.boot;
+            let span = SignedDuration::from_millis(100);
+            self.send_in(span, Message::Ends(node, boot, spec.container.clone(), 0));
+        }
     }
 
     /// Cuts a node off from the server for a while.
