@@ -107,7 +107,7 @@ impl Shell {
     fn run(&mut self, inbox: &Receiver<Word>) {
         loop {
             let over_at = self.agent.shutdown_over_at();
-            if self.agent.is_shut_down() || over_at.is_some_and(|at| at <= Timestamp::now()) {
+            if self.agent.is_shut_down() || over_at.is_some_and(|at| at <= crate::clock::now()) {
                 return;
             }
             let alarm = [self.agent.wake_at(), over_at].into_iter().flatten().min();
@@ -143,7 +143,7 @@ impl Shell {
     }
 
     fn step(&mut self, input: Input) {
-        for output in self.agent.step(Timestamp::now(), input) {
+        for output in self.agent.step(crate::clock::now(), input) {
             match output {
                 Output::Request(id, request) => self.ask(id, *request),
                 Output::Act(action) => self.act(action),
@@ -173,7 +173,7 @@ fn signed(length: Duration) -> Option<SignedDuration> {
 /// How long to sleep until an alarm.
 pub fn wait_for(alarm: Option<Timestamp>) -> Duration {
     match alarm {
-        Some(at) => at.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
+        Some(at) => at.duration_since(crate::clock::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
         None => SLEEP_MAX,
     }
 }
@@ -195,7 +195,7 @@ impl Reach {
         let Some(server) = self.0.upgrade() else { return };
         if stead_apiserver::is_read(&request) {
             let head = server.plane.head();
-            return answer(flat(&server, stead_apiserver::serve_read(&head, Timestamp::now(), &request)));
+            return answer(flat(&server, stead_apiserver::serve_read(&head, crate::clock::now(), &request)));
         }
         let signer = Arc::clone(&server);
         server.plane.ask(request, Box::new(move |reply| answer(flat(&signer, reply))));

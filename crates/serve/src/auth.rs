@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use jiff::Timestamp;
 use stead_api::{Request, Status, TokenClaims, User};
 use stead_apiserver::{Impersonation, Reply, SignPlan};
 
@@ -50,14 +49,14 @@ fn authenticated(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) 
     if let Some(token) = bearer(headers) {
         let claims = claims(server, token).map_err(|_| Status::unauthorized())?;
         let head = server.plane.head();
-        let user = stead_apiserver::authenticate_token(&head.store.snapshot, Timestamp::now(), &claims);
+        let user = stead_apiserver::authenticate_token(&head.store.snapshot, crate::clock::now(), &claims);
         return user.map(Arc::new).map_err(|_| Status::unauthorized());
     }
     Ok(peer.unwrap_or_else(|| Arc::clone(&server.anonymous)))
 }
 
 fn claims(server: &Server, token: &str) -> Result<TokenClaims, String> {
-    let claims = server.signer.verify(token, Timestamp::now().as_second()).ok_or("invalid bearer token")?;
+    let claims = server.signer.verify(token, crate::clock::now().as_second()).ok_or("invalid bearer token")?;
     serde_json::from_value(claims).map_err(|error| error.to_string())
 }
 

@@ -151,7 +151,7 @@ impl Fakes {
 
     /// Wakes the nodes whose time has come.
     fn ring(&mut self) {
-        let now = Timestamp::now();
+        let now = crate::clock::now();
         while let Some((at, node)) = self.alarms.first().copied() {
             if at > now {
                 return;
@@ -196,7 +196,7 @@ impl Fakes {
     fn step(&mut self, node: usize, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            let now = Timestamp::now();
+            let now = crate::clock::now();
             for output in self.nodes[node].agent.step(now, input) {
                 match output {
                     Output::Act(action) => {

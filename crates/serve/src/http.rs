@@ -19,14 +19,13 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use serde_json::Value;
 use stead_api::{Form, Options, Request, Status, User, request};
 use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
 use crate::watch::Watch;
-use crate::{Server, gzip};
+use crate::{Server, clock, gzip};
 use stead_apiserver::body::BODY_BYTES_MAX;
 
 /// How long a body may take to arrive.
@@ -126,7 +125,7 @@ async fn answer(
         crate::auth::review(server, &mut request);
     }
     let reply = if stead_apiserver::is_read(&request) {
-        stead_apiserver::serve_read(&head, Timestamp::now(), &request)
+        stead_apiserver::serve_read(&head, clock::now(), &request)
     } else {
         drop(head);
         server.plane.call(request).await
@@ -141,7 +140,7 @@ async fn answer(
 /// Encodes a reply; what takes long is done where nobody else waits.
 async fn present(reply: Reply, options: Options) -> Reply {
     let form = options.form;
-    let encode = move |reply| stead_apiserver::present(reply, &options, Timestamp::now());
+    let encode = move |reply| stead_apiserver::present(reply, &options, clock::now());
     if !stead_apiserver::takes_long(&reply, form) {
         return encode(reply);
     }

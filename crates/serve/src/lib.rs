@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod agent;
 pub mod auth;
+mod clock;
 pub mod config;
 pub mod disk;
 pub mod fake;

@@ -130,7 +130,7 @@ fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) 
     let mut untrimmed = 0;
     loop {
         let Some((requests, mut answers)) = gather(&inbox, plane.wake_at(), &mut untrimmed) else { return };
-        let batch = plane.step(Timestamp::now(), requests);
+        let batch = plane.step(crate::clock::now(), requests);
         if !batch.writes().is_empty() {
             let work = (batch.revision(), batch.writes());
             if persist(&mut disk, work, &mut answers, &inbox, &shared.trouble) == Outcome::GivenUp {
@@ -157,7 +157,7 @@ type Gathered = (Vec<(u64, Request)>, Vec<Option<Answer>>);
 fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>, untrimmed: &mut usize) -> Option<Gathered> {
     let (mut requests, mut answers) = (Vec::new(), Vec::new());
     let wait = match wake_at {
-        Some(at) => at.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
+        Some(at) => at.duration_since(crate::clock::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
         None => SLEEP_MAX,
     };
     let trims = *untrimmed >= WRITES_BEFORE_TRIM && wait > QUIET_BEFORE_TRIM;

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
-use jiff::Timestamp;
 use ring::rand::SecureRandom;
 use serde_json::json;
 use stead_api::User;
@@ -32,7 +31,7 @@ use crate::nodes::Nodes;
 use crate::pki::{Identity, Pki};
 use crate::plane::PlaneHandle;
 use crate::say::say;
-use crate::{Server, listen, nodes, plane, token};
+use crate::{Server, clock, listen, nodes, plane, token};
 
 /// How long a server that was just killed may hold its lock: the kernel takes its time over a large process.
 const DYING_WAIT: Duration = Duration::from_secs(2);
@@ -143,7 +142,7 @@ pub(crate) fn open_plane(dir: &Path, config: &Config, pki: &Pki) -> Result<(Plan
     };
     let mut restored = Plane::restore(fresh_seed()?, cluster, revision, records)?;
     let facts = Bootstrap { api_address: api_address(config), api_port: config.api_port, dns_ip: config.dns_ip };
-    let first = restored.bootstrap(Timestamp::now(), &facts);
+    let first = restored.bootstrap(clock::now(), &facts);
     disk.commit(first.revision(), first.writes())?;
     drop(first.synced());
     Ok(plane::start(restored, disk)?)

@@ -63,7 +63,7 @@ pub fn upgrade(
     headers: &HeaderMap,
     upgrade: Option<OnUpgrade>,
 ) -> Result<Response<Out>, Status> {
-    let plan = match stead_apiserver::serve_read(&server.plane.head(), Timestamp::now(), request) {
+    let plan = match stead_apiserver::serve_read(&server.plane.head(), crate::clock::now(), request) {
         Reply::Stream(plan) => *plan,
         Reply::Failure { status, .. } => return Err(*status),
         _ => return Err(Status::no_such_path()),
@@ -375,7 +375,7 @@ fn log_options(request: &Request) -> Result<LogOptions, Status> {
         follow: is("follow"),
         timestamps: is("timestamps"),
         tail_lines: unsigned(number("tailLines")?),
-        since: LogOptions::since(Timestamp::now(), number("sinceSeconds")?, since_time),
+        since: LogOptions::since(crate::clock::now(), number("sinceSeconds")?, since_time),
         limit_bytes: unsigned(number("limitBytes")?),
         stream: LogStream::default(),
     })

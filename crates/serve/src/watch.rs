@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use jiff::Timestamp;
 use stead_api::Revision;
 use stead_apiserver::WatchPlan;
 use tokio::sync::watch::Receiver;
@@ -74,7 +73,7 @@ impl Watch {
             return None;
         }
         let head = self.server.plane.head();
-        let frames = stead_apiserver::watch_next(&mut self.plan, &head, Timestamp::now());
+        let frames = stead_apiserver::watch_next(&mut self.plan, &head, crate::clock::now());
         self.is_behind = self.plan.is_behind(&head);
         match frames {
             Ok(frames) if frames.is_empty() => None,
