@@ -162,9 +162,14 @@ impl Watcher {
         let mut plan = self.watch_from(head, now, first.revision)?;
         let mut other = Watcher { objects: BTreeMap::new(), seen: VecDeque::new(), plan: None, ..self.copy() };
         let mut frames = Vec::new();
-        // A cursor gives what there is in pieces.
-        while let Some(piece) = watch_next(&mut plan, head, now).ok().filter(|piece| !piece.is_empty()) {
-            frames.extend(piece);
+        // A cursor gives what there is in pieces, until the history reaches back so far no more: then it says so, and nothing wrong.
+        loop {
+            match watch_next(&mut plan, head, now) {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => frames.extend(piece),
+                Err(status) if status.code == 410 && frames.is_empty() => return Ok(()),
+                Err(status) => return violated(&checks::RESUMABLE, format!("from {}: {status}", first.revision)),
+            }
         }
         for frame in frames.iter().skip(usize::from(sabotage == Sabotage::ForgetFrame)) {
             let frame: Value = serde_json::from_slice(frame).unwrap_or_default();
