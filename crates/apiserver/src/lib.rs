@@ -7,6 +7,7 @@
 mod accept;
 pub mod access;
 pub mod admission;
+mod backend;
 pub mod body;
 pub mod bootstrap;
 mod components;
@@ -51,6 +52,7 @@ use stead_kinds::Registry;
 
 pub use accept::{error_form, negotiate};
 pub use access::{Attributes, authenticate_token, authorize, authorize_request};
+pub use backend::resolve;
 pub use body::{Decoded, decode_body};
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use context::{Cluster, Context, Head, Ids};

@@ -14,8 +14,10 @@ pub mod files;
 pub mod gzip;
 pub mod health;
 pub mod http;
+pub mod line;
 pub mod listen;
 pub mod nodes;
+pub mod outbound;
 pub mod persist;
 pub mod pki;
 pub mod plane;
@@ -25,6 +27,7 @@ pub mod services;
 pub mod stop;
 pub mod streams;
 pub mod token;
+pub mod trust;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -51,4 +54,6 @@ pub struct Server {
     /// The machines of this process's nodes, by node name.
     pub hosts: std::sync::OnceLock<BTreeMap<String, Arc<Host>>>,
     pub ends: streams::Ends,
+    /// The connections that the server itself makes.
+    pub outbound: outbound::Outbound,
 }

@@ -169,6 +169,7 @@ pub(crate) fn new_server(
         admin: Admin { started, url: url.to_owned(), down },
         hosts: OnceLock::new(),
         ends: crate::streams::Ends::default(),
+        outbound: crate::outbound::Outbound::default(),
     };
     (Arc::new(server), is_down)
 }
