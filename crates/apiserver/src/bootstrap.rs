@@ -3,6 +3,7 @@
 //! Contract: made through the same writes as everything else; what is there is left as it is, but for what the server itself
 //! knows better: default roles (unless their autoupdate annotation is off) and the endpoints of Service `kubernetes`.
 
+mod joining;
 mod roles;
 mod services;
 
@@ -52,7 +53,7 @@ fn make_roles(maker: &mut Maker) {
         json!({"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
             "annotations": {AUTOUPDATE: "true"}})
     };
-    for (name, rules) in roles::cluster_roles() {
+    for (name, rules) in roles::cluster_roles().into_iter().chain(joining::cluster_roles()) {
         let mut role = json!({"metadata": metadata(name), "rules": rules});
         if let Some(into) = roles::aggregated_into(name) {
             role["metadata"]["labels"][roles::aggregation_label(into)] = json!("true");
@@ -73,6 +74,20 @@ fn make_roles(maker: &mut Maker) {
         let binding = json!({"metadata": metadata(name), "subjects": subjects,
             "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}});
         maker.missing(RBAC, "clusterrolebindings", "", binding);
+    }
+    for (name, role, group) in joining::CLUSTER_BINDINGS {
+        let binding = json!({"metadata": {"name": name},
+            "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group}],
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}});
+        maker.missing(RBAC, "clusterrolebindings", "", binding);
+    }
+    for local in joining::locals() {
+        let mut role = json!({"metadata": metadata(local.name), "rules": local.rules});
+        role["metadata"]["namespace"] = json!(local.namespace);
+        maker.kept(RBAC, "roles", local.namespace, "rules", role.clone());
+        let binding = json!({"metadata": role["metadata"], "subjects": [local.subject],
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": local.name}});
+        maker.missing(RBAC, "rolebindings", local.namespace, binding);
     }
 }
 

@@ -205,3 +205,13 @@ pub(crate) fn statefulset(name: &str) -> Value {
         "template": {"metadata": {"labels": {"app": name}},
             "spec": {"containers": [{"name": "c", "image": "stead.local/demo:1"}]}}}})
 }
+
+/// Base64 of `kinds/src/certificate_request/node.csr`.
+pub(crate) const CERTIFICATE_REQUEST: &str = "\
+    LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlJQlZqQ0IvUUlCQURBK01SVXdFd1lEVlFRS0RBeHplWE4wWlcwNmJtOWtaWE\
+    14RERBS0JnTlZCQW9NQTNSMwpiekVYTUJVR0ExVUVBd3dPYzNsemRHVnRPbTV2WkdVNmJqRXdXVEFUQmdjcWhrak9QUUlCQmdncWhrak9QUU1C\
+    CkJ3TkNBQVFIOXFxVU9SMVRFVnduNy9pZ3o5Z2NZc2o0WEh1OTF0eGhlMTFGQkE3SEpibnJvUmhUb3hJcVVEL1gKQUhkRm9aUTdIMnhrcTR4ZD\
+    AwRkw5L0hkRldVdW9GMHdXd1lKS29aSWh2Y05BUWtPTVU0d1REQktCZ05WSFJFRQpRekJCZ2dwdU1TNWxlR0Z0Y0d4bGh3VEFBQUlIaHhBZ0FR\
+    MjRBQUFBQUFBQUFBQUFBQUFIZ1ExaFFHVjRZVzF3CmJHVXVZMjl0aGd4emNHbG1abVU2THk5aEwySXdDZ1lJS29aSXpqMEVBd0lEU0FBd1JRSW\
+    hBSVBBZzZwNUpERDUKeXFkQWhFZHJBekJJbXF2L0dZSXJZQkpwc1NuekFidjVBaUJ1ZGd0eC9LcU1QbGc2MDYyNjNoOEw5dkJkMDNGZwpoRFNo\
+    UzhocHoyeVVUZz09Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo=";

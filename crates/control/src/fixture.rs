@@ -175,6 +175,12 @@ fn kind_of(keyword: &str) -> (KindName, &'static str, &'static str, bool) {
         "lease" => (LEASE, "coordination.k8s.io/v1", "Lease", true),
         "pdb" => (DISRUPTION_BUDGET, "policy/v1", "PodDisruptionBudget", true),
         "crd" => (CUSTOM_RESOURCE, "apiextensions.k8s.io/v1", "CustomResourceDefinition", false),
+        "csr" => (CERTIFICATE_REQUEST, "certificates.k8s.io/v1", "CertificateSigningRequest", false),
+        "secret" => (SECRET, "v1", "Secret", true),
+        "rolebinding" => {
+            let kind = "clusterrolebindings.rbac.authorization.k8s.io";
+            (kind, "rbac.authorization.k8s.io/v1", "ClusterRoleBinding", false)
+        }
         "role" => (CLUSTER_ROLE, "rbac.authorization.k8s.io/v1", "ClusterRole", false),
         other => panic!("no such kind: {other}"),
     }
@@ -268,6 +274,10 @@ fn line(world: &World, action: &Action) -> String {
         }
         Action::UpdateSubresource { kind, subresource, value } => {
             format!("{subresource} {} {}", name(value), changed(kind, value))
+        }
+        Action::Make { kind, subresource, value, work } => {
+            let place = if subresource.is_empty() { "object" } else { subresource };
+            format!("make {work} for {place} of {} {}", name(value), changed(kind, value))
         }
         Action::Delete { key, grace_seconds, propagation, .. } => {
             let grace = grace_seconds.map_or(String::new(), |s| format!(" grace={s}"));

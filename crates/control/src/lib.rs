@@ -11,12 +11,14 @@ pub mod plan;
 pub mod plane;
 
 mod autoscaler;
+mod certificates;
 mod clusterrole;
 mod cronjob;
 mod daemonset;
 mod definition;
 mod deployment;
 mod disruption;
+pub mod effect;
 mod endpoints;
 mod endpointslice;
 pub mod facts;
@@ -35,6 +37,7 @@ mod volume;
 #[cfg(test)]
 mod fixture;
 
+pub use effect::{CertificateOrder, Effect, Work};
 pub use plan::{Action, Controller, EventType, Note, Plan, Settles, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
 
@@ -64,6 +67,9 @@ pub const ALL: &[Controller] = &[
     autoscaler::CONTROLLER,
     clusterrole::CONTROLLER,
     definition::CONTROLLER,
+    certificates::approver::CONTROLLER,
+    certificates::signer::CONTROLLER,
+    certificates::cleaner::CONTROLLER,
     garbage::CONTROLLER,
     garbage::pods::CONTROLLER,
     garbage::expiry::CONTROLLER,

@@ -28,6 +28,8 @@ pub const LEASE: KindName = "leases.coordination.k8s.io";
 pub const DISRUPTION_BUDGET: KindName = "poddisruptionbudgets.policy";
 pub const CUSTOM_RESOURCE: KindName = "customresourcedefinitions.apiextensions.k8s.io";
 pub const CLUSTER_ROLE: KindName = "clusterroles.rbac.authorization.k8s.io";
+pub const CERTIFICATE_REQUEST: KindName = "certificatesigningrequests.certificates.k8s.io";
+pub const SECRET: KindName = "secrets";
 
 /// The namespace of node leases.
 pub const NODE_LEASES: &str = "kube-node-lease";

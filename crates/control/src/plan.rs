@@ -11,6 +11,8 @@ use stead_apiserver::Cluster;
 use stead_kinds::Registry;
 use stead_store::{Event, Snapshot};
 
+use crate::effect::Work;
+
 /// In `Watch::kind`: objects of every kind. Its `keys` must be cheap, for it runs on each write.
 pub const ANY: KindName = "*";
 
@@ -96,6 +98,13 @@ pub enum Action {
         kind: KindName,
         subresource: &'static str,
         value: Value,
+    },
+    /// An update that lacks what only the shell can make: it asks for the update itself once it has made it (effect.rs).
+    Make {
+        kind: KindName,
+        subresource: &'static str,
+        value: Value,
+        work: Work,
     },
     Delete {
         key: Key,

@@ -22,6 +22,7 @@ use stead_apiserver::{Bootstrap, Cluster, Context, Head, Ids, Reply, bootstrap, 
 use stead_kinds::Registry;
 use stead_store::{Corrupt, Event, Record, Store};
 
+use crate::effect::Effect;
 use crate::names::{CUSTOM_RESOURCE, EVENT, POD};
 use crate::plan::{ANY, Action, Controller, Note, Plan, Settles, View};
 use crate::queue::{Item, Queue};
@@ -50,6 +51,8 @@ pub struct Plane {
     any: Vec<(usize, Keys)>,
     queue: Queue,
     recorder: Recorder,
+    /// What the shell is to do since the last batch.
+    effects: Vec<Effect>,
     now: Timestamp,
     /// When the first step woke every key.
     started: Option<Timestamp>,
@@ -94,6 +97,7 @@ impl Plane {
         let any = watchers.remove(ANY).unwrap_or_default();
         Ok(Plane {
             recorder: Recorder::default(),
+            effects: Vec::new(),
             store: Store::restored(snapshot),
             registry,
             ids: Ids::seeded(seed ^ revision.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
@@ -183,6 +187,7 @@ impl Plane {
             writes: self.store.take_writes(),
             revision: self.store.snapshot().revision(),
             replies,
+            effects: std::mem::take(&mut self.effects),
             head: self.head(),
         }
     }
@@ -314,6 +319,11 @@ impl Plane {
     }
 
     fn apply(&mut self, controller: usize, action: Action) -> Result<(), Status> {
+        if let Action::Make { kind, subresource, value, work } = action {
+            let request = self.request(controller, Verb::Update, kind, subresource, value, None)?;
+            self.effects.push(Effect { work, request });
+            return Ok(());
+        }
         let (verb, kind, subresource, body, deleted) = match action {
             Action::Create { kind, value, .. } => (Verb::Create, kind, "", value, None),
             Action::Update { kind, value, .. } => (Verb::Update, kind, "", value, None),
@@ -322,6 +332,7 @@ impl Plane {
             Action::Bind { pod, uid, node, .. } => {
                 (Verb::Create, POD, "binding", binding(&pod, &uid, &node), Some(pod))
             }
+            Action::Make { .. } => return Ok(()),
             Action::Delete { key, uid, propagation, grace_seconds, .. } => {
                 let removes_at_once = key.kind == POD && grace_seconds == Some(0);
                 assert!(
@@ -399,7 +410,7 @@ fn notes(action: &Action) -> (Option<Note>, Option<Note>) {
         | Action::Update { on_success, on_failure, .. }
         | Action::Delete { on_success, on_failure, .. } => (on_success.clone(), on_failure.clone()),
         Action::Bind { on_success, .. } => (on_success.clone(), None),
-        Action::UpdateStatus { .. } | Action::UpdateSubresource { .. } => (None, None),
+        Action::UpdateStatus { .. } | Action::UpdateSubresource { .. } | Action::Make { .. } => (None, None),
     }
 }
 
@@ -433,6 +444,7 @@ pub struct Batch {
     writes: Vec<(Key, Option<Bytes>)>,
     revision: Revision,
     replies: Vec<(RequestId, Reply)>,
+    effects: Vec<Effect>,
     head: Head,
 }
 
@@ -449,13 +461,15 @@ impl Batch {
 
     /// The caller states that `writes` and `revision` are durable.
     pub fn synced(self) -> Released {
-        Released { replies: self.replies, head: self.head }
+        Released { replies: self.replies, effects: self.effects, head: self.head }
     }
 }
 
 /// What may leave the plane after a commit.
 pub struct Released {
     pub replies: Vec<(RequestId, Reply)>,
+    /// To be done in any order; one that is lost with the process is asked for again after the next start (Level).
+    pub effects: Vec<Effect>,
     pub head: Head,
 }
 

@@ -8,6 +8,7 @@ use stead_api::names::dns1123_subdomain;
 use stead_api::object::Fields;
 use stead_api::{Errors, Object};
 
+use crate::certificate_request::CertificateRequest;
 use crate::check::{FIELD_IS_IMMUTABLE, list, one_of, text};
 use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::put;
@@ -109,7 +110,7 @@ impl Behavior for CertificateSigningRequest {
 }
 
 fn validate_spec(at: Path, spec: &CertificateSigningRequestSpec, errors: &mut Errors) {
-    if let Err(why) = request_of(&spec.request.0) {
+    if let Err(why) = CertificateRequest::of_pem(&spec.request.0) {
         at.child("request").invalid(errors, json!(spec.request), why);
     }
     if let Some(seconds) = spec.expiration_seconds.filter(|seconds| *seconds < SECONDS_MIN) {
@@ -160,24 +161,6 @@ fn validate_signer(at: Path, name: &str, errors: &mut Errors) {
     if name.len() > SIGNER_MAX {
         at.too_long(errors, SIGNER_MAX);
     }
-}
-
-/// The DER of a PEM block `CERTIFICATE REQUEST`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn request_of(pem: &[u8]) -> Result<String, String> {
-    let text = std::str::from_utf8(pem).map_err(|_| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
-    let begin = "-----BEGIN CERTIFICATE REQUEST-----";
-    let end = "-----END CERTIFICATE REQUEST-----";
-    let body = text.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map(|(body, _)| body);
-    let body = body.ok_or_else(|| "PEM block type must be CERTIFICATE REQUEST".to_owned())?;
-    let base64: String = body.chars().filter(|c| !c.is_whitespace()).collect();
-    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
-    if base64.is_empty() || !base64.bytes().all(is_base64) {
-        return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
-    }
-    Ok(base64)
 }
 
 fn validate_status(new: &CertificateSigningRequest, old: &CertificateSigningRequest, errors: &mut Errors) {

@@ -43,6 +43,7 @@
 
 pub mod admissionpolicy;
 pub mod apiservice;
+pub mod certificate_request;
 pub mod certificatesigningrequest;
 pub mod check;
 pub mod columns;

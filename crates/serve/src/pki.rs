@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::files::{make_dirs, write_private};
+use crate::issue::Authority;
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -31,6 +32,8 @@ const LEAF_VALID_DAYS: i64 = 365;
 pub struct Pki {
     ca: Issuer<'static, KeyPair>,
     pub ca_pem: String,
+    /// PKCS#8 of the authority's own key.
+    ca_key: Vec<u8>,
     /// PKCS#8 of the P-256 key that signs service account tokens.
     pub token_key: Vec<u8>,
 }
@@ -52,9 +55,15 @@ impl Pki {
             write_private(&path, pem.as_bytes())?;
         }
         let ca_pem = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let ca_key = key.serialize_der();
         let ca = Issuer::from_ca_cert_pem(&ca_pem, key).with_context(|| format!("understand {}", path.display()))?;
         let token_key = key_file(&dir.join("sa.key"))?.serialize_der();
-        Ok(Pki { ca, ca_pem, token_key })
+        Ok(Pki { ca, ca_pem, ca_key, token_key })
+    }
+
+    /// What signs the certificate requests of others.
+    pub fn authority(&self) -> Result<Authority> {
+        Authority::new(&self.ca_pem, &self.ca_key)
     }
 
     /// A client certificate for a user and groups.

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use stead_api::{Key, KindName, Request, Revision, Status};
 use stead_apiserver::{Head, Reply};
-use stead_control::Plane;
+use stead_control::{Effect, Plane};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
@@ -26,6 +26,8 @@ const BATCH_REQUESTS_MAX: usize = 512;
 /// After so many writes, memory that they have left free is given back once nobody has asked for anything for a while.
 const WRITES_BEFORE_TRIM: usize = 4096;
 const QUIET_BEFORE_TRIM: Duration = Duration::from_secs(2);
+/// The number of requests that our own shell makes.
+const UNANSWERED: u64 = u64::MAX;
 /// The longest sleep between two looks at the clock.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -112,8 +114,16 @@ impl PlaneHandle {
     }
 }
 
-/// Starts the thread.
-pub fn start(plane: Plane, disk: Disk) -> std::io::Result<(PlaneHandle, JoinHandle<()>)> {
+/// Does what a batch asks of the shell; the request that brings the product back, unless it failed.
+pub type Perform = Box<dyn Fn(Effect) -> Option<Request> + Send>;
+
+/// Starts the thread. `first` is what the first batch asked for.
+pub fn start(
+    plane: Plane,
+    disk: Disk,
+    perform: Perform,
+    first: Vec<Effect>,
+) -> std::io::Result<(PlaneHandle, JoinHandle<()>)> {
     let (asks, inbox) = sync_channel(WAITING_REQUESTS_MAX);
     let shared = Arc::new(Shared {
         head: ArcSwap::from_pointee(plane.head()),
@@ -122,14 +132,27 @@ pub fn start(plane: Plane, disk: Disk) -> std::io::Result<(PlaneHandle, JoinHand
         trouble: Trouble::empty(),
     });
     let handle = PlaneHandle { shared: Arc::clone(&shared), asks };
-    let thread = std::thread::Builder::new().name("plane".into()).spawn(move || run(plane, disk, inbox, &shared))?;
+    let thread = std::thread::Builder::new().name("plane".into()).spawn(move || {
+        let products = first.into_iter().filter_map(&perform).collect();
+        run(plane, disk, inbox, &shared, &perform, products);
+    })?;
     Ok((handle, thread))
 }
 
-fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) {
+fn run(
+    mut plane: Plane,
+    mut disk: Disk,
+    inbox: Receiver<Ask>,
+    shared: &Shared,
+    perform: &Perform,
+    mut products: Vec<Request>,
+) {
     let mut untrimmed = 0;
     loop {
-        let Some((requests, mut answers)) = gather(&inbox, plane.wake_at(), &mut untrimmed) else { return };
+        let wake_at = if products.is_empty() { plane.wake_at() } else { Some(Timestamp::MIN) };
+        let Some((mut requests, mut answers)) = gather(&inbox, wake_at, &mut untrimmed) else { return };
+        // Nobody waits for these: what was refused is asked for again by the controller that wanted it.
+        requests.extend(products.drain(..).map(|request| (UNANSWERED, request)));
         let batch = plane.step(crate::clock::now(), requests);
         if !batch.writes().is_empty() {
             let work = (batch.revision(), batch.writes());
@@ -148,6 +171,7 @@ fn run(mut plane: Plane, mut disk: Disk, inbox: Receiver<Ask>, shared: &Shared) 
                 answer(reply);
             }
         }
+        products = released.effects.into_iter().filter_map(perform).collect();
     }
 }
 

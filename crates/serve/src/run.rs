@@ -144,8 +144,9 @@ pub(crate) fn open_plane(dir: &Path, config: &Config, pki: &Pki) -> Result<(Plan
     let facts = Bootstrap { api_address: api_address(config), api_port: config.api_port, dns_ip: config.dns_ip };
     let first = restored.bootstrap(clock::now(), &facts);
     disk.commit(first.revision(), first.writes())?;
-    drop(first.synced());
-    Ok(plane::start(restored, disk)?)
+    let authority = pki.authority()?;
+    let perform = move |effect| crate::effects::perform(&authority, effect);
+    Ok(plane::start(restored, disk, Box::new(perform), first.synced().effects)?)
 }
 
 pub(crate) fn new_runtime() -> Result<tokio::runtime::Runtime> {

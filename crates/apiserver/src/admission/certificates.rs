@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use stead_api::{Request, Status};
+use stead_kinds::certificate_request::CertificateRequest;
 
 use crate::Context;
 use crate::access::{self, Attributes};
@@ -35,23 +36,19 @@ pub(super) fn restrict_subject(_: &mut Context, _: &Request, draft: &mut Draft) 
     if !draft.is_creation() || draft.new["spec"]["signerName"] != "kubernetes.io/kube-apiserver-client" {
         return Ok(());
     }
-    let Some(bytes) = request_bytes(&draft.new["spec"]["request"]) else { return Ok(()) };
-    // An organisation is a string of the subject, whatever its encoding: its letters stand in the request as they are.
-    if bytes.windows(ADMINISTRATORS.len()).any(|window| window == ADMINISTRATORS) {
+    let Some(request) = parsed(&draft.new["spec"]["request"]) else { return Ok(()) };
+    if request.organizations.iter().any(|one| one == "system:masters") {
         return Err(draft
             .forbidden("use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"));
     }
     Ok(())
 }
 
-const ADMINISTRATORS: &[u8] = b"system:masters";
-
-/// The DER of a request.
-fn request_bytes(field: &Value) -> Option<Vec<u8>> {
+/// The request of a field `spec.request`; None leaves it to validation to say what is wrong.
+pub(super) fn parsed(field: &Value) -> Option<CertificateRequest> {
     use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    let pem = STANDARD.decode(field.as_str()?).ok()?;
-    STANDARD.decode(stead_kinds::certificatesigningrequest::request_of(&pem).ok()?).ok()
+    let pem = base64::engine::general_purpose::STANDARD.decode(field.as_str()?).ok()?;
+    CertificateRequest::of_pem(&pem).ok()
 }
 
 /// Needs the verb `approve` on the signer, or on all signers of its domain.

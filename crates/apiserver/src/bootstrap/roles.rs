@@ -79,7 +79,11 @@ const NODE: &[(&str, &str, &str)] = &[
     ("core", "persistentvolumeclaims/status", "get patch update"),
     ("core", "persistentvolumes", "patch update"),
     ("discovery.k8s.io", "endpointslices", READ),
-    ("storage.k8s.io", "storageclasses", READ),
+    ("certificates.k8s.io", "certificatesigningrequests", "create get list watch"),
+    ("node.k8s.io", "runtimeclasses", READ),
+    ("storage.k8s.io", "csidrivers storageclasses", READ),
+    ("storage.k8s.io", "csinodes", "create delete get patch update"),
+    ("storage.k8s.io", "volumeattachments", "get"),
     ("coordination.k8s.io", "leases", "create delete get list patch update watch"),
 ];
 
@@ -93,7 +97,7 @@ fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().map(|word| if word == "core" { "" } else { word }).collect()
 }
 
-fn rule((groups, resources, verbs): (&str, &str, &str)) -> Value {
+pub(super) fn rule((groups, resources, verbs): (&str, &str, &str)) -> Value {
     json!({"apiGroups": words(groups), "resources": words(resources), "verbs": words(verbs)})
 }
 
@@ -101,7 +105,7 @@ fn paths(urls: &str) -> Value {
     json!([{"nonResourceURLs": words(urls), "verbs": ["get"]}])
 }
 
-fn rules(list: impl IntoIterator<Item = (&'static str, &'static str, &'static str)>) -> Value {
+pub(super) fn rules(list: impl IntoIterator<Item = (&'static str, &'static str, &'static str)>) -> Value {
     list.into_iter().map(rule).collect()
 }
 

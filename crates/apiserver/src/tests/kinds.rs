@@ -3,10 +3,7 @@
 use serde_json::{Value, json};
 use stead_kinds::{ALL, Kind, Verbs, old};
 
-use crate::fixture::{Server, pod};
-
-const REQUEST: &str =
-    "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlJQgotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K";
+use crate::fixture::{CERTIFICATE_REQUEST, Server, pod};
 
 /// The least that makes an object of a kind, without apiVersion, kind and metadata; None for kinds without instances of their own.
 fn minimal(kind: &Kind) -> Option<Value> {
@@ -82,7 +79,7 @@ fn minimal(kind: &Kind) -> Option<Value> {
         "IPAddress" => {
             json!({"metadata": {"name": "10.0.0.1"}, "spec": {"parentRef": {"resource": "services", "name": "s"}}})
         }
-        "CertificateSigningRequest" => json!({"spec": {"request": REQUEST, "signerName": "example.com/x",
+        "CertificateSigningRequest" => json!({"spec": {"request": CERTIFICATE_REQUEST, "signerName": "example.com/x",
             "usages": ["client auth"]}}),
         "RuntimeClass" => json!({"handler": "h"}),
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => json!({"webhooks": webhook()}),

@@ -218,8 +218,7 @@ fn certificates_are_approved_and_signed_by_those_who_may() {
     grant(&mut server, "ask", "eve", rule);
     let admin = Arc::clone(&server.user);
     let eve = Arc::new(User { name: "eve".into(), groups: vec!["system:authenticated".into()], ..User::default() });
-    let request =
-        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlJQgotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K";
+    let request = crate::fixture::CERTIFICATE_REQUEST;
     let body = json!({"metadata": {"name": "a"}, "spec": {"request": request, "signerName": "example.com/x",
         "usages": ["client auth"], "username": "somebody else", "groups": ["system:masters"]},
         "status": {"conditions": [{"type": "Approved", "status": "True"}]}});

@@ -85,7 +85,8 @@ pub fn named(plans: &[(&'static str, Key, Plan)]) -> Verdict {
                 Action::Create { .. } => true,
                 Action::Update { value, .. }
                 | Action::UpdateStatus { value, .. }
-                | Action::UpdateSubresource { value, .. } => {
+                | Action::UpdateSubresource { value, .. }
+                | Action::Make { value, .. } => {
                     let has = |field: &str| value["metadata"][field].as_str().is_some_and(|text| !text.is_empty());
                     has("uid") && has("resourceVersion")
                 }

@@ -4,6 +4,7 @@
 //! away at the end, also after a failure. Waiting is always for something, with a deadline; nothing sleeps and hopes.
 
 mod adversity;
+mod certificates;
 mod cluster;
 mod counter;
 mod crashes;
