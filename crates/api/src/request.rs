@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::form::Form;
 use crate::status::Status;
-use crate::token::TokenClaims;
+use crate::token::Credential;
 use crate::user::User;
 
 /// How a PATCH body is to be read.
@@ -145,8 +145,8 @@ pub struct Request {
     pub accept: String,
     /// Client's name for managedFields when `fieldManager` is absent: the User-Agent up to the first slash.
     pub user_agent: String,
-    /// For a TokenReview: the claims of the token under review, or why it is not one of ours. The shell checks the signature.
-    pub reviewed: Option<Result<Arc<TokenClaims>, String>>,
+    /// For a TokenReview: the token under review, or why it is not one of ours. The shell checks the signature.
+    pub reviewed: Option<Result<Arc<Credential>, String>>,
 }
 
 impl Request {

@@ -52,3 +52,50 @@ pub struct Bound {
     #[serde(default)]
     pub uid: String,
 }
+
+/// The payload of the token in a Secret: it never ends by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyClaims {
+    pub iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub account_uid: String,
+    pub sub: String,
+}
+
+impl LegacyClaims {
+    /// Who issues the tokens of Secrets.
+    pub const ISSUER: &str = "kubernetes/serviceaccount";
+
+    pub fn new(namespace: &str, secret: &str, account: &str, account_uid: &str) -> LegacyClaims {
+        LegacyClaims {
+            iss: LegacyClaims::ISSUER.into(),
+            namespace: namespace.into(),
+            secret: secret.into(),
+            account: account.into(),
+            account_uid: account_uid.into(),
+            sub: format!("system:serviceaccount:{namespace}:{account}"),
+        }
+    }
+}
+
+/// What a bearer token is, as far as it can be told without looking at the cluster: signatures are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    Bound(TokenClaims),
+    Legacy {
+        claims: LegacyClaims,
+        /// The token itself: its Secret must still hold it.
+        token: String,
+    },
+    /// A bootstrap token is no more than its words.
+    Bootstrap {
+        id: String,
+        secret: String,
+    },
+}

@@ -1,11 +1,10 @@
-//! Who is asking and may they: functions of a snapshot (ID-06, ID-07).
+//! Who may do what: functions of a snapshot (ID-06, ID-07).
 //!
 //! Contract: RBAC as Kubernetes evaluates it: allowed when any rule of any bound role allows; nothing denies. Members of
 //! `system:masters` may do everything. Refusals carry Kubernetes' text.
 
-use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use stead_api::{Request, Status, Target, TokenClaims, User};
+use stead_api::{Request, Status, Target, User};
 use stead_store::Snapshot;
 
 /// What somebody wants to do.
@@ -206,56 +205,4 @@ pub(crate) fn resource_covers(pattern: &str, resource: &str, subresource: &str) 
         Some(("*", sub)) => !subresource.is_empty() && sub == subresource,
         Some((one, sub)) => one == resource && sub == subresource,
     }
-}
-
-/// The user behind the claims of a token whose signature the shell has checked (ID-02).
-///
-/// # Errors
-/// Why the token is not valid any more: expired, or what it was bound to is gone.
-pub fn authenticate_token(snapshot: &Snapshot, now: Timestamp, claims: &TokenClaims) -> Result<User, String> {
-    let bound = &claims.kubernetes;
-    let (namespace, account) = (&bound.namespace, &bound.serviceaccount);
-    if claims.exp <= now.as_second() {
-        return Err("service account token has expired".into());
-    }
-    if claims.nbf > now.as_second() {
-        return Err("service account token is not valid yet".into());
-    }
-    let found = snapshot.find("serviceaccounts", namespace, &account.name);
-    let found = found.ok_or_else(|| format!("serviceaccounts \"{}\" not found", account.name))?;
-    if found.meta.uid != account.uid {
-        return Err(format!("service account UID ({}) does not match claim ({})", found.meta.uid, account.uid));
-    }
-    let mut user = User {
-        name: format!("system:serviceaccount:{namespace}:{}", account.name),
-        uid: account.uid.clone(),
-        groups: vec![
-            "system:serviceaccounts".into(),
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated".into(),
-        ],
-        ..User::default()
-    };
-    if !claims.jti.is_empty() {
-        user.extra.insert("authentication.kubernetes.io/credential-id".into(), vec![format!("JTI={}", claims.jti)]);
-    }
-    if let Some(pod) = &bound.pod {
-        let found = snapshot.find("pods", namespace, &pod.name);
-        if found.is_none_or(|object| object.meta.uid != pod.uid) {
-            return Err(format!("pod \"{}\" with UID {} of the token is gone", pod.name, pod.uid));
-        }
-        user.extra.insert("authentication.kubernetes.io/pod-name".into(), vec![pod.name.clone()]);
-        user.extra.insert("authentication.kubernetes.io/pod-uid".into(), vec![pod.uid.clone()]);
-    }
-    if let Some(secret) = &bound.secret {
-        let found = snapshot.find("secrets", namespace, &secret.name);
-        if found.is_none_or(|object| object.meta.uid != secret.uid) {
-            return Err(format!("secret \"{}\" of the token is gone", secret.name));
-        }
-    }
-    if let Some(node) = &bound.node {
-        user.extra.insert("authentication.kubernetes.io/node-name".into(), vec![node.name.clone()]);
-        user.extra.insert("authentication.kubernetes.io/node-uid".into(), vec![node.uid.clone()]);
-    }
-    Ok(user)
 }

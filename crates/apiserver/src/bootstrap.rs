@@ -42,6 +42,7 @@ pub fn bootstrap(ctx: &mut Context, facts: &Bootstrap) {
     make_classes(&mut maker);
     make_services(&mut maker, facts);
     make_ranges(&mut maker);
+    make_cluster_info(&mut maker, facts);
     let now = time_text(maker.ctx.now);
     for service in services::api_services(&now) {
         maker.with_status("apiregistration.k8s.io", "apiservices", service);
@@ -124,6 +125,23 @@ fn make_ranges(maker: &mut Maker) {
         "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now, "reason": "",
             "message": "Kubernetes Service CIDR is ready"}]}});
     maker.with_status("networking.k8s.io", "servicecidrs", range);
+}
+
+/// By which machines that join trust the cluster, once a bootstrap token has signed it (as `kubeadm init` makes it).
+fn make_cluster_info(maker: &mut Maker, facts: &Bootstrap) {
+    use base64::Engine;
+    let authority = base64::engine::general_purpose::STANDARD.encode(&maker.ctx.cluster.ca_pem);
+    let kubeconfig = format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {authority}\n    server: \
+         https://{}:{}\n  name: \"\"\ncontexts: null\ncurrent-context: \"\"\nkind: Config\npreferences: {{}}\nusers: null\n",
+        facts.api_address, facts.api_port
+    );
+    let mut map = json!({"metadata": {"name": "cluster-info", "namespace": "kube-public"}, "data": {}});
+    if let Some(stored) = maker.stored("", "configmaps", "kube-public", &map) {
+        map["data"] = stored["data"].clone();
+    }
+    map["data"]["kubeconfig"] = json!(kubeconfig);
+    maker.current("", "configmaps", "kube-public", &["data"], map);
 }
 
 fn make_services(maker: &mut Maker, facts: &Bootstrap) {

@@ -7,9 +7,11 @@
 mod accept;
 pub mod access;
 pub mod admission;
+mod authenticate;
 mod backend;
 pub mod body;
 pub mod bootstrap;
+pub mod bootstrap_token;
 mod components;
 mod condition;
 mod connect;
@@ -51,7 +53,8 @@ use stead_api::{Request, Target, Verb};
 use stead_kinds::Registry;
 
 pub use accept::{error_form, negotiate};
-pub use access::{Attributes, authenticate_token, authorize, authorize_request};
+pub use access::{Attributes, authorize, authorize_request};
+pub use authenticate::{DEFAULT_AUDIENCE, authenticate};
 pub use backend::resolve;
 pub use body::{Decoded, decode_body};
 pub use bootstrap::{Bootstrap, bootstrap};

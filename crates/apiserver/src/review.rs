@@ -5,15 +5,14 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 use stead_api::token::{Bound, BoundTo};
-use stead_api::{Errors, FieldPath, Request, Resource, Status, TokenClaims, User, Verb};
+use stead_api::{Errors, FieldPath, Object, Request, Resource, Status, TokenClaims, User, Verb};
 use stead_kinds::Kind;
 
 use crate::access::{self, Attributes};
+use crate::authenticate::{DEFAULT_AUDIENCE, authenticate};
 use crate::reply::SignPlan;
 use crate::{Head, Reply};
 
-/// Who our tokens are for when a TokenRequest names nobody.
-pub const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 /// The shortest life of a token.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 const EXPIRATION_SECONDS_DEFAULT: i64 = 3600;
@@ -139,19 +138,15 @@ fn user_info(user: &User) -> Value {
 
 fn token_review(head: &Head, now: Timestamp, request: &Request) -> Value {
     let failure = |why: String| json!({"user": {}, "error": why});
-    let claims = match &request.reviewed {
-        Some(Ok(claims)) => claims,
+    let credential = match &request.reviewed {
+        Some(Ok(credential)) => credential,
         Some(Err(why)) => return failure(why.clone()),
         None => return failure("invalid bearer token".into()),
     };
     let asked = texts(&request.body["spec"]["audiences"]);
     let asked = if asked.is_empty() { vec![DEFAULT_AUDIENCE.to_owned()] } else { asked };
-    let audiences: Vec<&String> = asked.iter().filter(|one| claims.aud.contains(one)).collect();
-    if audiences.is_empty() {
-        return failure(format!("token audiences {:?} is invalid for the target audiences {asked:?}", claims.aud));
-    }
-    match access::authenticate_token(&head.store.snapshot, now, claims) {
-        Ok(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+    match authenticate(&head.store.snapshot, now, credential, &asked) {
+        Ok((user, audiences)) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
         Err(why) => failure(why),
     }
 }
@@ -210,7 +205,7 @@ fn check_expiration(seconds: i64, name: &str) -> Result<(), Status> {
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, errors)) }
 }
 
-/// Fills in the pod or secret that the token dies with.
+/// Fills in the pod, Secret or node that the token dies with.
 fn bind_to(head: &Head, spec: &Value, resource: &Resource, bound: &mut BoundTo) -> Result<(), Status> {
     let reference = &spec["boundObjectRef"];
     if !reference.is_object() {
@@ -218,26 +213,41 @@ fn bind_to(head: &Head, spec: &Value, resource: &Resource, bound: &mut BoundTo) 
     }
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
-    let plural = match (text("apiVersion"), kind) {
-        ("v1", "Pod") => "pods",
-        ("v1", "Secret") => "secrets",
+    let (plural, namespace) = match (text("apiVersion"), kind) {
+        ("v1", "Pod") => ("pods", resource.namespace.as_str()),
+        ("v1", "Secret") => ("secrets", resource.namespace.as_str()),
+        ("v1", "Node") => ("nodes", ""),
         (version, kind) => {
-            return Err(Status::bad_request(format!("cannot bind token for {version} {kind} to a service account")));
+            let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+            let why = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
+            return Err(Status::bad_request(why));
         }
     };
     let snapshot = &head.store.snapshot;
-    let object = snapshot.find(plural, &resource.namespace, name).ok_or_else(|| Status::not_found("", plural, name))?;
+    let object = snapshot.find(plural, namespace, name).ok_or_else(|| Status::not_found("", plural, name))?;
     if !uid.is_empty() && uid != object.meta.uid {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Status::conflict("", plural, name, &why));
+        return Err(Status::conflict("", kind, name, &why));
     }
     let one = Bound { name: name.into(), uid: object.meta.uid.clone() };
-    if plural == "secrets" {
-        bound.secret = Some(one);
-        return Ok(());
+    match plural {
+        "secrets" => bound.secret = Some(one),
+        "nodes" => bound.node = Some(one),
+        _ => return bind_to_pod(head, object, resource, one, bound),
     }
+    Ok(())
+}
+
+fn bind_to_pod(
+    head: &Head,
+    object: &Object,
+    resource: &Resource,
+    one: Bound,
+    bound: &mut BoundTo,
+) -> Result<(), Status> {
+    let snapshot = &head.store.snapshot;
     let pod = object.view::<Pod>();
     let pod_spec = pod.spec.as_ref();
     let account = pod_spec.and_then(|spec| spec.service_account_name.as_deref()).unwrap_or_default();
@@ -246,7 +256,7 @@ fn bind_to(head: &Head, spec: &Value, resource: &Resource, bound: &mut BoundTo) 
             "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
             resource.name
         );
-        return Err(Status::forbidden("", "pods", name, &why));
+        return Err(Status::bad_request(why));
     }
     let node = pod_spec.and_then(|spec| spec.node_name.as_deref()).and_then(|node| snapshot.find("nodes", "", node));
     bound.node = node.map(|node| Bound { name: node.key.name.to_string(), uid: node.meta.uid.clone() });

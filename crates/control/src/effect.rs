@@ -9,6 +9,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::json;
 use stead_api::Request;
+use stead_api::token::LegacyClaims;
 
 #[derive(Debug)]
 pub struct Effect {
@@ -22,6 +23,8 @@ pub struct Effect {
 pub enum Work {
     /// A certificate, PEM, for `status.certificate`.
     Certificate(CertificateOrder),
+    /// A token, for `data.token` of its Secret.
+    Token(LegacyClaims),
 }
 
 /// Everything about a certificate that is not in the request itself.
@@ -40,6 +43,7 @@ impl Effect {
     pub fn done(mut self, product: &str) -> Request {
         match self.work {
             Work::Certificate(_) => self.request.body["status"]["certificate"] = json!(product),
+            Work::Token(_) => self.request.body["data"]["token"] = json!(product),
         }
         self.request
     }
@@ -48,6 +52,7 @@ impl Effect {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Work::Token(claims) => write!(f, "a token of {}", claims.sub),
             Work::Certificate(order) => {
                 write!(
                     f,

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod plane;
 
 mod autoscaler;
+mod bootstrap_signer;
 mod certificates;
 mod clusterrole;
 mod cronjob;
@@ -32,6 +33,7 @@ mod recorder;
 mod replicaset;
 mod scheduler;
 mod statefulset;
+mod token_secret;
 mod volume;
 
 #[cfg(test)]
@@ -67,6 +69,9 @@ pub const ALL: &[Controller] = &[
     autoscaler::CONTROLLER,
     clusterrole::CONTROLLER,
     definition::CONTROLLER,
+    token_secret::CONTROLLER,
+    bootstrap_signer::CLEANER,
+    bootstrap_signer::SIGNER,
     certificates::approver::CONTROLLER,
     certificates::signer::CONTROLLER,
     certificates::cleaner::CONTROLLER,

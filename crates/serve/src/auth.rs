@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use stead_api::token::Credential;
 use stead_api::{Request, Status, TokenClaims, User};
 use stead_apiserver::{Impersonation, Reply, SignPlan};
 
@@ -47,17 +48,17 @@ fn impersonation(headers: &HeaderMap) -> Impersonation {
 /// The sender: a bearer token wins over the connection's certificate.
 fn authenticated(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
     if let Some(token) = bearer(headers) {
-        let claims = claims(server, token).map_err(|_| Status::unauthorized())?;
+        let credential = credential(server, token).map_err(|_| Status::unauthorized())?;
         let head = server.plane.head();
-        let user = stead_apiserver::authenticate_token(&head.store.snapshot, crate::clock::now(), &claims);
-        return user.map(Arc::new).map_err(|_| Status::unauthorized());
+        let audiences = [ISSUER.to_owned()];
+        let user = stead_apiserver::authenticate(&head.store.snapshot, crate::clock::now(), &credential, &audiences);
+        return user.map(|(user, _)| Arc::new(user)).map_err(|_| Status::unauthorized());
     }
     Ok(peer.unwrap_or_else(|| Arc::clone(&server.anonymous)))
 }
 
-fn claims(server: &Server, token: &str) -> Result<TokenClaims, String> {
-    let claims = server.signer.verify(token, crate::clock::now().as_second()).ok_or("invalid bearer token")?;
-    serde_json::from_value(claims).map_err(|error| error.to_string())
+fn credential(server: &Server, token: &str) -> Result<Credential, String> {
+    server.signer.credential(token).ok_or_else(|| "invalid bearer token".to_owned())
 }
 
 /// Attaches what a token under review says, so that the answer needs no key.
@@ -65,7 +66,7 @@ pub fn review(server: &Server, request: &mut Request) {
     let asks = request.resource().is_some_and(|r| r.group == "authentication.k8s.io" && r.plural == "tokenreviews");
     if asks {
         let token = request.body["spec"]["token"].as_str().unwrap_or_default();
-        request.reviewed = Some(claims(server, token).map(Arc::new));
+        request.reviewed = Some(credential(server, token).map(Arc::new));
     }
 }
 
@@ -78,6 +79,7 @@ pub fn sign(server: &Server, mut plan: SignPlan) -> Result<Reply, Status> {
 /// The token of these claims.
 pub fn sign_claims(server: &Server, claims: &mut TokenClaims) -> Result<String, Status> {
     claims.iss = ISSUER.into();
+    claims.jti = server.signer.fresh_id().map_err(|e| Status::internal(e.to_string()))?;
     let claims = serde_json::to_value(claims).map_err(|e| Status::internal(e.to_string()))?;
     server.signer.sign(&claims).map_err(|e| Status::internal(e.to_string()))
 }

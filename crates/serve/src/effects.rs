@@ -7,11 +7,21 @@ use stead_control::{Effect, Work};
 
 use crate::issue::Authority;
 use crate::say::say;
+use crate::token::Signer;
+
+/// The keys of the cluster.
+pub struct Keys {
+    pub authority: Authority,
+    pub signer: Signer,
+}
 
 /// Does it; the request that brings the product back. What cannot be done is said in the log.
-pub fn perform(authority: &Authority, effect: Effect) -> Option<Request> {
+pub fn perform(keys: &Keys, effect: Effect) -> Option<Request> {
     let made = match &effect.work {
-        Work::Certificate(order) => authority.issue(order),
+        Work::Certificate(order) => keys.authority.issue(order),
+        Work::Token(claims) => {
+            serde_json::to_value(claims).map_err(Into::into).and_then(|claims| keys.signer.sign(&claims))
+        }
     };
     match made {
         Ok(product) => Some(effect.done(&BASE64.encode(product))),

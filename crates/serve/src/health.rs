@@ -1,24 +1,48 @@
 //! `/healthz`, `/livez`, `/readyz`, `/metrics` and the documents of the token issuer: the paths that are not of the API.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use serde_json::json;
+use stead_api::{Request, Status, Target, Verb};
 
 use crate::Server;
 use crate::http::Out;
 use crate::token::ISSUER;
 
 /// Answers a path of ours, or None. The server answers at all only once its state is restored, so ready and live are one.
-pub fn serve(server: &Server, path: &str, query: Option<&str>) -> Option<Response<Out>> {
+pub fn serve(path: &str, query: Option<&str>) -> Option<Response<Out>> {
     let verbose = query.is_some_and(|q| q.split('&').any(|p| p == "verbose" || p.starts_with("verbose=")));
     match path {
         "/healthz" | "/livez" | "/readyz" => Some(health(&path[1..], verbose)),
-        "/metrics" => Some(text("text/plain; version=0.0.4", metrics(server))),
-        "/openid/v1/jwks" => Some(text("application/jwk-set+json", server.signer.key_set().to_string())),
-        "/.well-known/openid-configuration" => Some(text("application/json", issuer())),
         _ => None,
     }
+}
+
+/// Answers a path of ours for a user who may read it, or None.
+///
+/// # Errors
+/// 403 for everybody else.
+pub fn serve_authorized(server: &Server, request: &Request) -> Result<Option<Response<Out>>, Status> {
+    let Target::Path(path) = &request.target else { return Ok(None) };
+    let answer: fn(&Server) -> Response<Out> = match path.as_str() {
+        "/metrics" => |server| text("text/plain; version=0.0.4", metrics(server)),
+        "/openid/v1/jwks" => |server| cached("application/jwk-set+json", server.signer.key_set().to_string()),
+        "/.well-known/openid-configuration" => |_| cached("application/json", issuer()),
+        _ => return Ok(None),
+    };
+    stead_apiserver::authorize_request(&server.plane.head().store.snapshot, request)?;
+    match request.verb {
+        Verb::Get => Ok(Some(answer(server))),
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// A document that clients may keep for an hour.
+fn cached(content_type: &'static str, body: String) -> Response<Out> {
+    let mut response = text(content_type, body);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
 fn health(name: &str, verbose: bool) -> Response<Out> {

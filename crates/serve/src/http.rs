@@ -88,7 +88,7 @@ impl Out {
 /// Serves one HTTP request of a connection whose client certificate named `peer`.
 pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::Request<Incoming>) -> Response<Out> {
     let (parts, body) = request.into_parts();
-    if let Some(response) = crate::health::serve(&server, parts.uri.path(), parts.uri.query()) {
+    if let Some(response) = crate::health::serve(parts.uri.path(), parts.uri.query()) {
         return response;
     }
     let of_errors = stead_apiserver::error_form(
@@ -111,6 +111,9 @@ async fn answer(
 ) -> Result<Response<Out>, Status> {
     let user = crate::auth::user(server, peer, &parts.headers)?;
     let mut request = parse(&parts, user)?;
+    if let Some(response) = crate::health::serve_authorized(server, &request)? {
+        return Ok(response);
+    }
     if crate::streams::is_upgrade(&request) {
         let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         drop(body);

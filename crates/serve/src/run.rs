@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use crate::admin::{Admin, Containers, Down};
 use crate::config::{Config, Options, bind_api, preflight};
 use crate::disk::Disk;
+use crate::effects::{self, Keys};
 use crate::files::{make_dirs, write_private};
 use crate::nodes::Nodes;
 use crate::pki::{Identity, Pki};
@@ -144,8 +145,8 @@ pub(crate) fn open_plane(dir: &Path, config: &Config, pki: &Pki) -> Result<(Plan
     let facts = Bootstrap { api_address: api_address(config), api_port: config.api_port, dns_ip: config.dns_ip };
     let first = restored.bootstrap(clock::now(), &facts);
     disk.commit(first.revision(), first.writes())?;
-    let authority = pki.authority()?;
-    let perform = move |effect| crate::effects::perform(&authority, effect);
+    let keys = Keys { authority: pki.authority()?, signer: token::Signer::new(&pki.token_key)? };
+    let perform = move |effect| effects::perform(&keys, effect);
     Ok(plane::start(restored, disk, Box::new(perform), first.synced().effects)?)
 }
 

@@ -1,18 +1,20 @@
 //! Service account tokens: JSON Web Tokens signed with ES256.
 //!
-//! Only the signature, the issuer and the times are checked here; whether the account, pod or node still exists is a question to the
-//! snapshot (`apiserver::access`).
+//! Only the signature and the issuer are checked here; whether the account, pod or node still exists is a question to the
+//! snapshot (`apiserver::authenticate`).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
 use serde_json::{Value, json};
+use stead_api::token::{Credential, LegacyClaims};
+use stead_apiserver::bootstrap_token;
 
 /// The issuer of all tokens.
-pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub const ISSUER: &str = stead_apiserver::DEFAULT_AUDIENCE;
 
 pub struct Signer {
     key: EcdsaKeyPair,
@@ -39,8 +41,8 @@ impl Signer {
         Ok(format!("{text}.{}", BASE64.encode(signature)))
     }
 
-    /// The claims of a token that we signed and that is valid at `now` (seconds since 1970), or None.
-    pub fn verify(&self, token: &str, now: i64) -> Option<Value> {
+    /// The claims of a token that we signed, or None. Times and what it is bound to are for `apiserver::authenticate`.
+    pub fn verify(&self, token: &str) -> Option<Value> {
         let (text, signature) = token.rsplit_once('.')?;
         let (header, claims) = text.split_once('.')?;
         let header: Value = serde_json::from_slice(&BASE64.decode(header).ok()?).ok()?;
@@ -50,9 +52,36 @@ impl Signer {
         let signature = BASE64.decode(signature).ok()?;
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         key.verify(text.as_bytes(), &signature).ok()?;
-        let claims: Value = serde_json::from_slice(&BASE64.decode(claims).ok()?).ok()?;
-        let in_time = claims["exp"].as_i64()? > now && claims["nbf"].as_i64().unwrap_or(0) <= now;
-        (claims["iss"] == ISSUER && in_time).then_some(claims)
+        serde_json::from_slice(&BASE64.decode(claims).ok()?).ok()
+    }
+
+    /// What a bearer token is, if it is one of ours.
+    pub fn credential(&self, token: &str) -> Option<Credential> {
+        if let Some((id, secret)) = bootstrap_token::parse(token) {
+            return Some(Credential::Bootstrap { id: id.to_owned(), secret: secret.to_owned() });
+        }
+        let claims = self.verify(token)?;
+        match claims["iss"].as_str()? {
+            ISSUER => serde_json::from_value(claims).ok().map(Credential::Bound),
+            LegacyClaims::ISSUER => {
+                let claims = serde_json::from_value(claims).ok()?;
+                Some(Credential::Legacy { claims, token: token.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
+    /// An identifier that no other token has.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn fresh_id(&self) -> anyhow::Result<String> {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
     }
 
     /// The public key as a JSON Web Key Set, for `/openid/v1/jwks`.
@@ -69,17 +98,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_ours_whole_and_in_time() {
+    fn a_token_is_ours_and_whole() {
         let key = rcgen::KeyPair::generate().unwrap().serialize_der();
         let signer = Signer::new(&key).unwrap();
         let token = signer.sign(&json!({"iss": ISSUER, "exp": 100, "nbf": 10, "sub": "x"})).unwrap();
-        assert_eq!(signer.verify(&token, 50).unwrap()["sub"], "x");
-        assert!(signer.verify(&token, 100).is_none());
-        assert!(signer.verify(&token, 9).is_none());
+        assert_eq!(signer.verify(&token).unwrap()["sub"], "x");
+        assert!(matches!(signer.credential(&token), Some(Credential::Bound(claims)) if claims.exp == 100));
+        let others = signer.sign(&json!({"iss": "https://elsewhere"})).unwrap();
+        assert_eq!(signer.credential(&others), None);
+        let legacy = LegacyClaims::new("n", "s", "a", "u");
+        let of_secret = signer.sign(&serde_json::to_value(&legacy).unwrap()).unwrap();
+        assert_eq!(
+            signer.credential(&of_secret),
+            Some(Credential::Legacy { claims: legacy, token: of_secret.clone() })
+        );
         let other = Signer::new(&rcgen::KeyPair::generate().unwrap().serialize_der()).unwrap();
-        assert!(other.verify(&token, 50).is_none());
+        assert!(other.verify(&token).is_none());
         for rubbish in ["", "a", "a.b", "a.b.c", "..", &token[1..], &token[..token.len() - 2]] {
-            assert!(signer.verify(rubbish, 50).is_none(), "{rubbish}");
+            assert!(signer.verify(rubbish).is_none(), "{rubbish}");
         }
     }
 }

@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use stead_api::token::Credential;
 use stead_api::{TokenClaims, User};
 
 use crate::fixture::{Server, admin, pod};
-use crate::{Bootstrap, Reply, authenticate_token, bootstrap};
+use crate::{Bootstrap, DEFAULT_AUDIENCE, Reply, bootstrap};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -115,6 +116,12 @@ fn claims(server: &mut Server, body: Value) -> TokenClaims {
     }
 }
 
+fn authenticate_token(server: &Server, claims: &TokenClaims) -> Result<User, String> {
+    let credential = Credential::Bound(claims.clone());
+    let audiences = [DEFAULT_AUDIENCE.to_owned()];
+    crate::authenticate(server.store.snapshot(), server.now, &credential, &audiences).map(|(user, _)| user)
+}
+
 #[test]
 fn id02_id03_id05_tokens_die_with_what_they_are_bound_to() {
     let mut server = cluster();
@@ -124,16 +131,16 @@ fn id02_id03_id05_tokens_die_with_what_they_are_bound_to() {
     assert_eq!(bound.sub, "system:serviceaccount:default:default");
     assert_eq!(bound.exp - bound.iat, 24 * 365 * 3600);
     assert_eq!(bound.kubernetes.warnafter, Some(bound.iat + 3607));
-    let user = authenticate_token(server.store.snapshot(), server.now, &bound).expect("a valid token");
+    let user = authenticate_token(&server, &bound).expect("a valid token");
     assert_eq!(user.name, "system:serviceaccount:default:default");
     assert!(user.is_in("system:serviceaccounts:default"));
     server.done(&format!("DELETE {PODS}/a"), Value::Null);
-    assert!(authenticate_token(server.store.snapshot(), server.now, &bound).is_err());
+    assert!(authenticate_token(&server, &bound).is_err());
 
     let free = claims(&mut server, json!({"spec": {"expirationSeconds": 600}}));
-    assert!(authenticate_token(server.store.snapshot(), server.now, &free).is_ok());
+    assert!(authenticate_token(&server, &free).is_ok());
     server.wait(601);
-    let expired = authenticate_token(server.store.snapshot(), server.now, &free);
+    let expired = authenticate_token(&server, &free);
     assert_eq!(expired, Err("service account token has expired".into()));
     assert_eq!(
         server.refused(
@@ -150,7 +157,7 @@ fn token_reviews_tell_whose_token_it_is() {
     let token = claims(&mut server, json!({"spec": {}}));
     let line = "POST /apis/authentication.k8s.io/v1/tokenreviews";
     let mut request = server.request(line, r#"{"spec":{"token":"x"}}"#).expect("a request");
-    request.reviewed = Some(Ok(Arc::new(token)));
+    request.reviewed = Some(Ok(Arc::new(Credential::Bound(token))));
     let (_, body) = server.perform(&request).flat();
     let review: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(review["status"]["user"]["username"], "system:serviceaccount:default:default");
@@ -158,4 +165,72 @@ fn token_reviews_tell_whose_token_it_is() {
     let (_, body) = server.perform(&request).flat();
     let review: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(review["status"], json!({"user": {}, "error": "invalid bearer token"}));
+}
+
+#[test]
+fn a_token_is_bound_to_what_may_be_named_and_good_for_its_audience_only() {
+    let mut server = cluster();
+    server.make("/api/v1/nodes", json!({"metadata": {"name": "n1"}}));
+    server.make(PODS, pod("a"));
+    let ask = |reference: Value| json!({"spec": {"boundObjectRef": reference}});
+    let line = "POST /api/v1/namespaces/default/serviceaccounts/default/token";
+    let node = claims(&mut server, ask(json!({"kind": "Node", "apiVersion": "v1", "name": "n1"})));
+    let user = authenticate_token(&server, &node).expect("a valid token");
+    assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n1"]);
+    server.done("DELETE /api/v1/nodes/n1", Value::Null);
+    assert_eq!(authenticate_token(&server, &node), Err("service account token has been invalidated".into()));
+    assert_eq!(
+        server.refused(line, ask(json!({"kind": "Deployment", "apiVersion": "apps/v1", "name": "a"}))),
+        "400 BadRequest cannot bind token to object of type apps/v1, Kind=Deployment"
+    );
+    assert_eq!(
+        server.refused(line, ask(json!({"kind": "Pod", "apiVersion": "v1", "name": "a", "uid": "x"}))),
+        "409 Conflict Operation cannot be fulfilled on Pod \"a\": the UID in the bound object reference (x) does not match the UID in record. The object might have been deleted and then recreated"
+    );
+    server.make("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "other"}}));
+    assert_eq!(
+        server.refused(
+            "POST /api/v1/namespaces/default/serviceaccounts/other/token",
+            ask(json!({"kind": "Pod", "apiVersion": "v1", "name": "a"}))
+        ),
+        "400 BadRequest cannot bind token for serviceaccount \"other\" to pod running with different serviceaccount name."
+    );
+    let vault = claims(&mut server, json!({"spec": {"audiences": ["vault"]}}));
+    let error = authenticate_token(&server, &vault).expect_err("for somebody else");
+    assert!(error.contains("token audiences [\"vault\"] is invalid for the target audiences"), "{error}");
+}
+
+#[test]
+fn a_bootstrap_token_lets_in_until_it_ends() {
+    use base64::Engine;
+    let base64 = |text: &str| json!(base64::engine::general_purpose::STANDARD.encode(text));
+    let mut server = cluster();
+    let data = json!({"token-id": base64("abcdef"), "token-secret": base64("0123456789abcdef"),
+        "usage-bootstrap-authentication": base64("true"), "expiration": base64("2026-01-01T01:00:00Z"),
+        "auth-extra-groups": base64("system:bootstrappers:b,system:bootstrappers:a")});
+    let secrets = "/api/v1/namespaces/kube-system/secrets";
+    let secret =
+        json!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token", "data": data});
+    server.make(secrets, secret);
+    let user = |server: &Server, secret: &str| {
+        let credential = Credential::Bootstrap { id: "abcdef".into(), secret: secret.into() };
+        let audiences = [DEFAULT_AUDIENCE.to_owned()];
+        crate::authenticate(server.store.snapshot(), server.now, &credential, &audiences).map(|(user, _)| user)
+    };
+    let joiner = user(&server, "0123456789abcdef").expect("a valid token");
+    assert_eq!(joiner.name, "system:bootstrap:abcdef");
+    let groups = ["system:bootstrappers", "system:bootstrappers:a", "system:bootstrappers:b", "system:authenticated"];
+    assert_eq!(joiner.groups, groups);
+    assert!(user(&server, "0123456789abcdeX").is_err());
+    let patch = |field: &str, value: Value| json!({"data": {field: value}});
+    let line = format!("PATCH:merge {secrets}/bootstrap-token-abcdef");
+    server.done(&line, patch("auth-extra-groups", base64("system:masters")));
+    assert!(user(&server, "0123456789abcdef").is_err(), "a group that is not allowed");
+    server.done(&line, patch("auth-extra-groups", Value::Null));
+    server.done(&line, patch("usage-bootstrap-authentication", base64("false")));
+    assert!(user(&server, "0123456789abcdef").is_err(), "not meant for this");
+    server.done(&line, patch("usage-bootstrap-authentication", base64("true")));
+    assert!(user(&server, "0123456789abcdef").is_ok());
+    server.wait(3601);
+    assert!(user(&server, "0123456789abcdef").is_err(), "over");
 }

@@ -25,3 +25,4 @@ mod registry;
 mod statefulset;
 mod stopping;
 mod text;
+mod tokens;
