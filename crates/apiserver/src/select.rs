@@ -24,8 +24,7 @@ impl Selection {
     pub fn of(kind: &Kind, request: &Request) -> Result<Selection, Status> {
         let wrong = |e: stead_api::selector::SelectorError| Status::bad_request(e.to_string());
         let options = &request.options;
-        let labels = LabelSelector::parse(&options.label_selector)
-            .map_err(|e| Status::bad_request(format!("unable to parse \"labelSelector\": {e}")))?;
+        let labels = LabelSelector::parse(&options.label_selector).map_err(wrong)?;
         let mut fields = FieldSelector::parse(&options.field_selector).map_err(wrong)?;
         let known = |field: &str| {
             field == "metadata.name"

@@ -225,6 +225,24 @@ fn k17_deletion_waits_for_finalizers() {
 }
 
 #[test]
+fn some_deletions_are_answered_with_the_object() {
+    let mut server = Server::new();
+    let made = [
+        ("/api/v1/namespaces/default/resourcequotas", json!({"spec": {"hard": {"pods": "9"}}})),
+        ("/apis/storage.k8s.io/v1/storageclasses", json!({"provisioner": "example.com/none"})),
+        ("/apis/storage.k8s.io/v1/csidrivers", json!({"spec": {"attachRequired": false}})),
+    ];
+    for (path, mut body) in made {
+        body["metadata"] = json!({"name": "a"});
+        let uid = server.make(path, body)["metadata"]["uid"].clone();
+        assert_eq!(server.done(&format!("DELETE {path}/a"), Value::Null)["metadata"]["uid"], uid, "{path}");
+    }
+    for name in crate::delete::RETURNED {
+        assert!(server.registry.stored(name).is_some(), "{name}");
+    }
+}
+
+#[test]
 fn f05_f10_pods_stop_gracefully() {
     let mut server = Server::new();
     for name in ["a", "b"] {
