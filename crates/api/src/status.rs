@@ -14,6 +14,8 @@ pub struct Status {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Box<Details>>,
+    /// Where a list that cannot be gone on with consistently may be gone on with all the same.
+    pub continue_token: Option<Box<str>>,
 }
 
 /// `status.details`.
@@ -43,7 +45,7 @@ fn qualified(group: &str, resource: &str) -> String {
 
 impl Status {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status { code, reason, message: message.into(), details: None }
+        Status { code, reason, message: message.into(), details: None, continue_token: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Status {
@@ -141,6 +143,11 @@ impl Status {
         Status::new(410, "Expired", message)
     }
 
+    pub fn with_continue_token(mut self, token: String) -> Status {
+        self.continue_token = Some(token.into());
+        self
+    }
+
     pub fn timeout(message: impl Into<String>) -> Status {
         Status::new(504, "Timeout", message)
     }
@@ -181,6 +188,9 @@ impl Status {
         }
         if let Some(details) = &self.details {
             body["details"] = details.to_json();
+        }
+        if let Some(token) = &self.continue_token {
+            body["metadata"]["continue"] = json!(token);
         }
         body["code"] = json!(self.code);
         body

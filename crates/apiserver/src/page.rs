@@ -1,6 +1,7 @@
 //! Pages of a list: the continue token, resourceVersion semantics, and the objects of an older revision.
 //!
-//! Contract: every page of one list shows the same revision; a page whose revision is no longer kept is refused with 410.
+//! Contract: every page of one list shows the same revision; a page whose revision is no longer kept is refused with 410 and a token
+//! for the rest as it is now, for clients that would rather have that than begin again.
 
 use std::sync::Arc;
 
@@ -11,17 +12,18 @@ use serde::{Deserialize, Serialize};
 use stead_api::status::{Cause, FieldErrorKind};
 use stead_api::{Errors, FieldPath, Key, Object, Options, Revision, Status};
 use stead_kinds::Kind;
+use stead_store::Expired;
 
 use crate::Head;
 use crate::reply::Objects;
 use crate::select::Selection;
 
 /// Where the next page begins.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Token {
-    /// The revision that all pages show.
-    #[serde(rename = "rv")]
-    pub revision: Revision,
+    /// The revision that all pages show; None for the rest of a list whose revision is no longer kept.
+    #[serde(rename = "rv", default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     /// The last key delivered.
     #[serde(rename = "ns")]
     pub namespace: String,
@@ -128,7 +130,7 @@ pub(crate) fn page(head: &Head, kind: &Kind, selection: &Selection, options: &Op
                 Ok(cut(selection.list(kind, snapshot), limit, total, snapshot.revision()))
             }
             At::Exactly(revision) => {
-                let past = past(head, kind, revision, gone)?;
+                let past = past(head, kind, revision).map_err(|_| gone())?;
                 let objects = objects_at(head, kind, selection, None, past);
                 Ok(cut(objects.iter(), limit, None, revision))
             }
@@ -138,15 +140,16 @@ pub(crate) fn page(head: &Head, kind: &Kind, selection: &Selection, options: &Op
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
     let token = Token::decode(&options.continue_token)?;
-    not_in_the_future(token.revision, head)?;
+    let revision = token.revision.unwrap_or(head.store.snapshot.revision());
+    not_in_the_future(revision, head)?;
     let after = Key::new(kind.storage, &token.namespace, &token.name);
-    let past = past(head, kind, token.revision, gone_continue)?;
+    let past = past(head, kind, revision).map_err(|_| gone_continue(&token))?;
     if past.is_empty() {
         let rest = head.store.snapshot.list_after(kind.storage, &selection.namespace, Some(&after));
-        return Ok(cut(rest.filter(|o| selection.matches(o)), limit, token.remaining, token.revision));
+        return Ok(cut(rest.filter(|o| selection.matches(o)), limit, token.remaining, revision));
     }
     let objects = objects_at(head, kind, selection, Some(&after), past);
-    Ok(cut(objects.iter(), limit, token.remaining, token.revision))
+    Ok(cut(objects.iter(), limit, token.remaining, revision))
 }
 
 fn count(head: &Head, kind: &Kind, selection: &Selection) -> usize {
@@ -165,7 +168,7 @@ fn cut<'a>(
     let taken: Vec<Arc<Object>> = objects.by_ref().take(limit).cloned().collect();
     let has_more = objects.next().is_some();
     let next = taken.last().filter(|_| has_more).map(|last| Token {
-        revision,
+        revision: Some(revision),
         namespace: last.key.namespace.to_string(),
         name: last.key.name.to_string(),
         remaining: total.map(|total| total.saturating_sub(taken.len())),
@@ -173,27 +176,26 @@ fn cut<'a>(
     Page { revision, objects: Objects::These(taken), next }
 }
 
-fn gone(asked: Revision, oldest: Revision) -> Status {
-    Status::expired(format!("too old resource version: {asked} ({oldest})"))
+fn gone() -> Status {
+    Status::expired("The resourceVersion for the provided list is too old.")
 }
 
-fn gone_continue(_: Revision, _: Revision) -> Status {
+fn gone_continue(token: &Token) -> Status {
+    let rest = Token { revision: None, remaining: None, ..token.clone() };
     Status::expired(
-        "The provided continue parameter is too old to display a consistent list result. \
-         You must start a new list without the continue parameter.",
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the \
+         continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing \
+         with the provided token results in an inconsistent list - objects that were created, modified, or deleted between \
+         the time the first chunk was returned and now may show up in the list.",
     )
+    .with_continue_token(rest.encode())
 }
 
 type Past = OrdMap<Key, Option<Arc<Object>>>;
 
 /// What has changed since a revision, by key.
-fn past(
-    head: &Head,
-    kind: &Kind,
-    revision: Revision,
-    refuse: fn(Revision, Revision) -> Status,
-) -> Result<Past, Status> {
-    head.store.history.undo(kind.storage, revision).map_err(|expired| refuse(expired.asked, expired.oldest))
+fn past(head: &Head, kind: &Kind, revision: Revision) -> Result<Past, Expired> {
+    head.store.history.undo(kind.storage, revision)
 }
 
 /// The selected objects after a key, as they were when `past` had not happened yet.

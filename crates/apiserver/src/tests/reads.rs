@@ -146,6 +146,33 @@ fn a_watch_of_a_forgotten_past_is_told() {
 }
 
 #[test]
+fn a_list_of_a_forgotten_past_may_go_on_with_what_is_there_now() {
+    let mut server = Server::new();
+    fill(&mut server, &["a", "b", "c", "d"]);
+    let first = server.get(&format!("{MAPS}?limit=2"));
+    server.done(&format!("DELETE {MAPS}/c"), Value::Null);
+    fill(&mut server, &["e", "f"]);
+    server.store = stead_store::Store::restored(server.store.snapshot().clone());
+    let of = |list: &Value| list["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+    let (code, told) = server.ask(&format!("GET {MAPS}?limit=2&continue={}", of(&first)), Value::Null);
+    assert_eq!((code, &told["reason"]), (410, &json!("Expired")));
+    let text = told["message"].as_str().unwrap_or_default();
+    assert!(
+        text.contains("or use the continue token in this response to retrieve the remainder of the results"),
+        "{text}"
+    );
+    let second = server.get(&format!("{MAPS}?limit=2&continue={}", of(&told)));
+    assert_eq!(names(&second), ["d", "e"]);
+    let third = server.get(&format!("{MAPS}?limit=2&continue={}", of(&second)));
+    assert_eq!((names(&third), of(&third).as_str()), (vec!["f"], ""));
+    let then = first["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    assert_eq!(
+        server.refused(&format!("GET {MAPS}?resourceVersion={then}&resourceVersionMatch=Exact"), Value::Null),
+        "410 Expired The resourceVersion for the provided list is too old."
+    );
+}
+
+#[test]
 fn k04_tables_and_metadata() {
     let mut server = Server::new();
     server.make("/api/v1/namespaces/default/pods", pod("a"));
