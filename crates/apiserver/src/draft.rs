@@ -66,8 +66,11 @@ pub(crate) fn time_text(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The stored version of a kind, held to the rules of the version that was asked for: they judge the stored form.
 fn stored_kind(ctx: &Context, served: &Kind) -> Kind {
-    ctx.registry.stored(served.storage).copied().unwrap_or(*served)
+    let mut kind = ctx.registry.stored(served.storage).copied().unwrap_or(*served);
+    kind.hooks.validate = served.hooks.validate;
+    kind
 }
 
 /// Turns a value of a served version into one of the stored version.

@@ -202,8 +202,12 @@ impl Draft {
 
     fn store(mut self, ctx: &mut Context, dry_run: bool, typed: Arc<dyn Any + Send + Sync>) -> Result<Written, Status> {
         let created = self.is_creation();
-        if created && ctx.store.snapshot().get(&self.key).is_some() {
-            return Err(Status::already_exists(self.kind.group, self.kind.plural, self.name()));
+        if let Some(there) = ctx.store.snapshot().get(&self.key).filter(|_| created) {
+            let mut refusal = Status::already_exists(self.kind.group, self.kind.plural, self.name());
+            if there.meta.is_deleting() {
+                refusal.message.insert_str(0, "object is being deleted: ");
+            }
+            return Err(refusal);
         }
         if matches!(self.part, Part::Whole | Part::Scale) {
             admission::quota::charge(ctx, &self, dry_run)?;

@@ -1,12 +1,15 @@
-//! Event: stored as core/v1, also served as events.k8s.io/v1, where the same facts have other names.
+//! Event: stored as core/v1, also served as events.k8s.io/v1, where the same facts have other names and stricter rules.
+
+use std::any::Any;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use serde_json::Value;
+use stead_api::names::qualified_name;
 use stead_api::object::Fields;
 use stead_api::{Errors, Object};
 
-use crate::check::{one_of, text};
+use crate::check::{required_name, text};
 use crate::columns::{self, wide};
 use crate::fill::put;
 use crate::names::names;
@@ -45,7 +48,7 @@ pub const EVENTS_EVENT: Kind = Kind {
     create_on_update: true,
     fields: EVENT_FIELDS,
     columns: COLUMNS,
-    hooks: Hooks::of::<Event>(),
+    hooks: Hooks { validate: validate_strictly, ..Hooks::of::<Event>() },
     convert: Some(Convert { from_stored, to_stored }),
     ..Kind::plain("events", "events.k8s.io", "v1", names!("Event", "event", "events"), "io.k8s.api.events.v1.Event")
 };
@@ -77,33 +80,75 @@ fn to_stored(value: &mut Value) {
     rename(value, RENAMED.iter().map(|(core, new)| (*new, *core)));
 }
 
-/// Events are about an object of the same namespace, or about one without a namespace, in `default`.
+const ACTION_MAX: usize = 128;
+const NOTE_MAX: usize = 1024;
+
 impl Behavior for Event {
     fn validate(&self, _old: Option<&Self>, errors: &mut Errors) {
-        let namespace = text(&self.metadata.namespace);
-        let about = text(&self.involved_object.namespace);
-        let is_legal = match about {
-            "" => matches!(namespace, "" | "default" | "kube-system"),
-            about => about == namespace,
-        };
-        if !is_legal {
-            let at = Path::root("involvedObject");
-            at.child("namespace").invalid(errors, about, "does not match event.namespace");
+        validate(self, "reportingComponent", errors);
+    }
+}
+
+/// What holds for events of both versions. Those without an event time are from before there was one: little is asked of them.
+fn validate(event: &Event, controller_field: &'static str, errors: &mut Errors) {
+    let (namespace, about) = (text(&event.metadata.namespace), text(&event.involved_object.namespace));
+    let is_new = event.event_time.is_some();
+    let is_legal = match about {
+        "" => matches!(namespace, "" | "default") || (is_new && namespace == "kube-system"),
+        about => is_new || about == namespace,
+    };
+    if !is_legal {
+        let at = Path::root("involvedObject");
+        at.child("namespace").invalid(errors, about, "does not match event.namespace");
+    }
+    if !is_new {
+        return;
+    }
+    required_name(Path::root(controller_field), text(&event.reporting_component), qualified_name, errors);
+    let limits = [
+        ("reportingInstance", &event.reporting_instance, ACTION_MAX),
+        ("action", &event.action, ACTION_MAX),
+        ("reason", &event.reason, ACTION_MAX),
+    ];
+    for (field, value, most) in limits {
+        if text(value).is_empty() {
+            Path::root(field).required(errors, "");
         }
-        if self.event_time.is_some() {
-            if text(&self.reporting_component).is_empty() {
-                Path::root("reportingController").required(errors, "");
-            }
-            if text(&self.reporting_instance).is_empty() {
-                Path::root("reportingInstance").required(errors, "");
-            }
-            if text(&self.action).is_empty() {
-                Path::root("action").required(errors, "");
-            }
-            if text(&self.reason).is_empty() {
-                Path::root("reason").required(errors, "");
-            }
-            one_of(Path::root("type"), text(&self.type_), &["Normal", "Warning"], true, errors);
+        at_most(field, text(value), most, errors);
+    }
+    at_most("message", text(&event.message), NOTE_MAX, errors);
+}
+
+fn at_most(field: &'static str, value: &str, most: usize, errors: &mut Errors) {
+    if value.len() > most {
+        Path::root(field).invalid(errors, "", format!("can have at most {most} characters"));
+    }
+}
+
+/// What is asked of events that are made through events.k8s.io, beside that.
+fn validate_strictly(new: &(dyn Any + Send + Sync), old: Option<&Object>, errors: &mut Errors) {
+    let Some(event) = new.downcast_ref::<Event>() else { return };
+    validate(event, "reportingController", errors);
+    if old.is_some() {
+        return;
+    }
+    if event.event_time.is_none() {
+        Path::root("eventTime").required(errors, "");
+    }
+    let kind = text(&event.type_);
+    if !matches!(kind, "Normal" | "Warning") {
+        Path::root("type").invalid(errors, "", format!("has invalid value: {kind}"));
+    }
+    let source = event.source.as_ref();
+    let must_be_unset = [
+        ("firstTimestamp", event.first_timestamp.is_some()),
+        ("lastTimestamp", event.last_timestamp.is_some()),
+        ("count", event.count.is_some_and(|count| count != 0)),
+        ("source", source.is_some_and(|source| source.component.is_some() || source.host.is_some())),
+    ];
+    for (field, is_set) in must_be_unset {
+        if is_set {
+            Path::root(field).invalid(errors, "", "needs to be unset");
         }
     }
 }
@@ -217,5 +262,37 @@ mod tests {
             errors.0[0].to_string(),
             "involvedObject.namespace: Invalid value: \"other\": does not match event.namespace"
         );
+    }
+
+    #[test]
+    fn only_events_of_the_new_version_must_be_normal_or_warn() {
+        let mut value = stored();
+        value["type"] = "Error".into();
+        value["eventTime"] = "2026-01-01T00:00:00.000000Z".into();
+        for field in ["reportingComponent", "reportingInstance", "action"] {
+            value[field] = "kopf".into();
+        }
+        let said = |kind: &Kind, value: &Value| {
+            let errors = kind.check(value, None).expect("decodes").errors;
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(said(&EVENT, &value).is_empty());
+        assert_eq!(
+            said(&EVENTS_EVENT, &value),
+            [
+                "type: Invalid value: \"\": has invalid value: Error",
+                "lastTimestamp: Invalid value: \"\": needs to be unset",
+                "count: Invalid value: \"\": needs to be unset",
+                "source: Invalid value: \"\": needs to be unset",
+            ]
+        );
+        value["reportingComponent"] = "?".into();
+        value["reason"] = "x".repeat(129).into();
+        let errors = said(&EVENT, &value);
+        assert!(
+            errors[0].starts_with("reportingComponent: Invalid value: \"?\": name part must consist"),
+            "{errors:?}"
+        );
+        assert_eq!(errors[1], "reason: Invalid value: \"\": can have at most 128 characters");
     }
 }

@@ -200,6 +200,10 @@ fn k17_deletion_waits_for_finalizers() {
     let path = format!("{MAPS}/a");
     let going = server.done(&format!("DELETE {path}"), Value::Null);
     assert_eq!(going["metadata"]["deletionTimestamp"], "2026-01-01T00:00:00Z");
+    assert_eq!(
+        server.refused(&format!("POST {MAPS}"), map("a", "1")),
+        "409 AlreadyExists object is being deleted: configmaps \"a\" already exists"
+    );
     assert!(
         server
             .refused(
