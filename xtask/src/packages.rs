@@ -21,6 +21,7 @@ pub const TEST: &[&str] = &[
     "curl",
     "openssl",
     "protobuf-compiler",
+    "python3-venv",
 ];
 
 /// Installs what is missing of these packages.
