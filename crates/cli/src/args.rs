@@ -36,6 +36,8 @@ Flags of up and try (all but --kubeconfig also of install-service):
   --dns-ip IP          address of the Service kube-dns (default: the tenth of the service range)
   --domain NAME        cluster domain (default cluster.local)
   --eviction-hard EXPR free disk below which nodes take no new pods (default 'nodefs.available<10%'; also a size, <2Gi)
+  --encryption-provider-config FILE   encrypt what this EncryptionConfiguration names (aesgcm) in the store; kept for later
+                       starts, and at each start what is stored otherwise is written anew
 Flags of down:
   --keep-containers    leave the containers running; the next `up` adopts them
   --grace-period N     kill what has not ended by itself after N seconds (default: what each pod asks for)
@@ -82,6 +84,7 @@ const SERVER_VALUES: &[&str] = &[
     "--dns-ip",
     "--domain",
     "--eviction-hard",
+    "--encryption-provider-config",
 ];
 
 /// Parses the arguments after the program's name.

@@ -29,6 +29,7 @@ pub struct Options {
     pub dns_ip: Option<Ipv4Addr>,
     pub domain: Option<String>,
     pub disk_pressure: Option<Threshold>,
+    pub encryption_config: Option<PathBuf>,
 }
 
 /// A cluster's facts, kept in `cluster.json`.
@@ -45,6 +46,8 @@ pub struct Config {
     pub domain: String,
     /// From when on the nodes have disk pressure.
     pub disk_pressure: Threshold,
+    /// The EncryptionConfiguration; once there is one, the store cannot be read without it.
+    pub encryption_config: Option<PathBuf>,
 }
 
 const API_PORT: u16 = 6443;
@@ -73,6 +76,7 @@ impl Config {
                 dns_ip: options.dns_ip.unwrap_or_else(|| offset(service_cidr, 10)),
                 domain: options.domain.clone().unwrap_or_else(|| "cluster.local".into()),
                 disk_pressure: Threshold::DISK_PRESSURE,
+                encryption_config: None,
             }
         });
         let fixed = |flag: &str, same: bool| match same || is_new {
@@ -85,6 +89,7 @@ impl Config {
         fixed("--domain", options.domain.as_ref().is_none_or(|d| *d == config.domain))?;
         config.api_port = options.api_port.unwrap_or(config.api_port);
         config.disk_pressure = options.disk_pressure.unwrap_or(config.disk_pressure);
+        config.encryption_config = options.encryption_config.clone().or(config.encryption_config);
         config.fake_nodes = options.fake_nodes.unwrap_or(config.fake_nodes);
         config.nodes = if options.no_node { 0 } else { options.nodes.unwrap_or(config.nodes.max(is_new.into())) };
         config.check()?;
@@ -137,7 +142,7 @@ impl Config {
         json!({"id": self.id, "apiPort": self.api_port, "nodes": self.nodes, "fakeNodes": self.fake_nodes,
             "serviceCidr": self.service_cidr.to_string(), "podCidr": self.pod_cidr.to_string(),
             "dnsIp": self.dns_ip.to_string(), "domain": self.domain,
-            "evictionHard": self.disk_pressure.to_string()})
+            "evictionHard": self.disk_pressure.to_string(), "encryptionConfig": self.encryption_config})
     }
 
     fn of_json(value: &Value) -> Option<Config> {
@@ -154,6 +159,7 @@ impl Config {
             domain: text("domain")?.to_owned(),
             // Absent in descriptions of earlier versions.
             disk_pressure: text("evictionHard").map_or(Some(Threshold::DISK_PRESSURE), Threshold::parse)?,
+            encryption_config: text("encryptionConfig").map(PathBuf::from),
         })
     }
 }

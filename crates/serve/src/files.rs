@@ -48,3 +48,12 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(parent)?.sync_all()
 }
+
+/// A configuration file's YAML as a value; a key given twice is a mistake.
+pub fn parse_yaml(bytes: &[u8]) -> anyhow::Result<serde_json::Value> {
+    let document = stead_api::document::parse_yaml(std::str::from_utf8(bytes)?)?;
+    match document.duplicates.first() {
+        Some(duplicate) => anyhow::bail!("{duplicate}"),
+        None => Ok(document.value),
+    }
+}

@@ -25,6 +25,7 @@ pub mod pki;
 pub mod plane;
 pub mod run;
 pub mod say;
+mod seal;
 pub mod services;
 pub mod stop;
 pub mod streams;

@@ -25,13 +25,14 @@ use tokio::sync::mpsc;
 
 use crate::admin::{Admin, Containers, Down};
 use crate::config::{Config, Options, bind_api, preflight};
-use crate::disk::Disk;
+use crate::disk::{Disk, Restored};
 use crate::effects::{self, Keys};
 use crate::files::{make_dirs, write_private};
 use crate::nodes::Nodes;
 use crate::pki::{Identity, Pki};
 use crate::plane::PlaneHandle;
 use crate::say::say;
+use crate::seal::Seal;
 use crate::{Server, clock, listen, nodes, plane, token};
 
 /// How long a server that was just killed may hold its lock: the kernel takes its time over a large process.
@@ -133,8 +134,12 @@ fn start(options: &Options) -> Result<Running> {
 
 /// The control plane over its store, restored and with what every cluster has.
 pub(crate) fn open_plane(dir: &Path, config: &Config, pki: &Pki) -> Result<(PlaneHandle, JoinHandle<()>)> {
-    let disk = Disk::open(&dir.join("store.redb"))?;
-    let (revision, records) = disk.restore()?;
+    let seal = config.encryption_config.as_deref().map(Seal::load).transpose()?.map(Arc::new);
+    let mut disk = Disk::open(&dir.join("store.redb"), seal)?;
+    let Restored { revision, records, is_current } = disk.restore()?;
+    if !is_current {
+        disk = disk.rewrite(revision, &records)?;
+    }
     let cluster = Cluster {
         service_cidr: (config.service_cidr.first(), config.service_cidr.prefix_len()),
         node_ports: 30000..=32767,

@@ -105,6 +105,7 @@ fn set(options: &mut Options, flag: &str, value: &str) -> Result<()> {
             options.disk_pressure =
                 Some(parse_eviction_hard(value).with_context(|| wrong("threshold such as nodefs.available<10%"))?)
         }
+        "--encryption-provider-config" => options.encryption_config = Some(std::path::absolute(value)?),
         "--domain" => options.domain = Some(value.trim_end_matches('.').to_owned()),
         _ => bail!("there is no flag {flag}; `stead help` lists them"),
     }

@@ -9,6 +9,7 @@ mod cluster;
 mod counter;
 mod crashes;
 mod daemons;
+mod encryption;
 mod examples;
 mod forms;
 mod garbage;

@@ -1,0 +1,290 @@
+//! What is stored encrypted: the file of `--encryption-provider-config` (apiserver.config.k8s.io/v1), and the bytes it leads to.
+//!
+//! The store in memory is plain; this stands between it and the disk. A value is written as the first provider of its resource
+//! says and read by any of them. It carries its provider and key by name, as upstream's does, so it is known what it needs; and it
+//! is bound to its own key, so that it opens nowhere else.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
+use stead_api::KindName;
+
+/// How every encrypted value begins; JSON begins with a brace.
+const MARK: &[u8] = b"k8s:enc:";
+const AES_GCM: &str = "k8s:enc:aesgcm:v1:";
+
+/// What is done with the values of which resources.
+pub struct Seal {
+    rules: Vec<Rule>,
+    random: SystemRandom,
+}
+
+struct Rule {
+    resources: Vec<String>,
+    /// The first writes.
+    providers: Vec<Provider>,
+}
+
+enum Provider {
+    Identity,
+    AesGcm(Vec<NamedKey>),
+}
+
+struct NamedKey {
+    /// `k8s:enc:aesgcm:v1:NAME:`
+    prefix: Vec<u8>,
+    key: LessSafeKey,
+}
+
+/// A value as it was read.
+pub struct Opened {
+    pub value: Vec<u8>,
+    /// Whether it is stored as it would be now.
+    pub is_current: bool,
+}
+
+impl Seal {
+    /// Reads the configuration file.
+    ///
+    /// # Errors
+    /// What in it is wrong or not supported.
+    pub fn load(path: &Path) -> Result<Seal> {
+        let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let value = crate::files::parse_yaml(&text).with_context(|| format!("{}", path.display()))?;
+        Seal::of(&value).with_context(|| format!("{}", path.display()))
+    }
+
+    fn of(value: &Value) -> Result<Seal> {
+        if value["kind"] != "EncryptionConfiguration" || value["apiVersion"] != "apiserver.config.k8s.io/v1" {
+            bail!("this is no EncryptionConfiguration of apiserver.config.k8s.io/v1");
+        }
+        let rules = value["resources"].as_array().map(|rules| rules.iter().map(Rule::of).collect::<Result<Vec<_>>>());
+        let rules = rules.context("resources: Required value")??;
+        if rules.is_empty() {
+            bail!("resources: Required value: no resources are named");
+        }
+        Ok(Seal { rules, random: SystemRandom::new() })
+    }
+
+    fn rule(&self, kind: KindName) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.resources.iter().any(|pattern| covers(pattern, kind)))
+    }
+
+    /// The value as it is to be stored; None: as it is.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn seal(&self, kind: KindName, key: &[u8], plain: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(Provider::AesGcm(keys)) = self.rule(kind).and_then(|rule| rule.providers.first()) else {
+            return Ok(None);
+        };
+        let Some(first) = keys.first() else { return Ok(None) };
+        let mut nonce = [0; NONCE_LEN];
+        let drawn = self.random.fill(&mut nonce);
+        drawn.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+        let mut content = plain.to_vec();
+        let sealed =
+            first.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(key), &mut content);
+        sealed.map_err(|_| anyhow::anyhow!("a value is too large to be encrypted"))?;
+        Ok(Some([&first.prefix[..], &nonce, &content].concat()))
+    }
+
+    fn open(&self, kind: KindName, key: &[u8], stored: &[u8]) -> Result<Opened> {
+        let plain = || Opened { value: stored.to_vec(), is_current: true };
+        let Some(rule) = self.rule(kind) else {
+            return if is_sealed(stored) { Err(unknown(stored)) } else { Ok(plain()) };
+        };
+        for (place, provider) in rule.providers.iter().enumerate() {
+            match provider {
+                Provider::Identity if !is_sealed(stored) => return Ok(Opened { is_current: place == 0, ..plain() }),
+                Provider::Identity => {}
+                Provider::AesGcm(keys) => {
+                    for (nth, one) in keys.iter().enumerate() {
+                        let Some(content) = stored.strip_prefix(&one.prefix[..]) else { continue };
+                        let value = one.open(key, content)?;
+                        return Ok(Opened { value, is_current: place == 0 && nth == 0 });
+                    }
+                }
+            }
+        }
+        match is_sealed(stored) {
+            true => Err(unknown(stored)),
+            false => bail!("is not encrypted, and the providers of its resource do not include identity"),
+        }
+    }
+}
+
+/// The value behind what is stored.
+///
+/// # Errors
+/// When the key is missing, or is not the one that wrote it.
+pub fn open(seal: Option<&Seal>, kind: KindName, key: &[u8], stored: &[u8]) -> Result<Opened> {
+    match seal {
+        Some(seal) => seal.open(kind, key, stored),
+        None if is_sealed(stored) => Err(unknown(stored)),
+        None => Ok(Opened { value: stored.to_vec(), is_current: true }),
+    }
+}
+
+fn is_sealed(stored: &[u8]) -> bool {
+    stored.starts_with(MARK)
+}
+
+fn unknown(stored: &[u8]) -> anyhow::Error {
+    let name = stored.splitn(6, |byte| *byte == b':').nth(4).unwrap_or_default();
+    let name = String::from_utf8_lossy(name);
+    anyhow::anyhow!("is encrypted with the key {name:?}, which --encryption-provider-config does not give")
+}
+
+impl NamedKey {
+    fn of(value: &Value) -> Result<NamedKey> {
+        let name = value["name"].as_str().filter(|name| !name.is_empty() && !name.contains(':'));
+        let name = name.context("keys[].name: Required value, without colons")?;
+        let bytes = value["secret"].as_str().and_then(|text| BASE64.decode(text).ok());
+        let bytes = bytes.with_context(|| format!("key {name:?}: its secret must be base64"))?;
+        let algorithm = match bytes.len() {
+            16 => &AES_128_GCM,
+            32 => &AES_256_GCM,
+            length => bail!("key {name:?}: a secret of {length} bytes is not supported, only of 16 or 32"),
+        };
+        let key = UnboundKey::new(algorithm, &bytes).map_err(|_| anyhow::anyhow!("key {name:?} is no key"))?;
+        Ok(NamedKey { prefix: format!("{AES_GCM}{name}:").into_bytes(), key: LessSafeKey::new(key) })
+    }
+
+    fn open(&self, key: &[u8], content: &[u8]) -> Result<Vec<u8>> {
+        let (nonce, sealed) = content.split_at_checked(NONCE_LEN).context("is cut off")?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| anyhow::anyhow!("is cut off"))?;
+        let mut sealed = sealed.to_vec();
+        let opened = self.key.open_in_place(nonce, Aad::from(key), &mut sealed);
+        let length = opened.map_err(|_| anyhow::anyhow!("cannot be decrypted: its key has changed, or it was"))?.len();
+        sealed.truncate(length);
+        Ok(sealed)
+    }
+}
+
+impl Rule {
+    fn of(value: &Value) -> Result<Rule> {
+        let resources: Vec<String> =
+            value["resources"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        if resources.is_empty() {
+            bail!("resources[].resources: Required value");
+        }
+        let providers = value["providers"].as_array().into_iter().flatten().map(Provider::of);
+        let providers = providers.collect::<Result<Vec<_>>>()?;
+        if providers.is_empty() {
+            bail!("resources[].providers: Required value");
+        }
+        Ok(Rule { resources, providers })
+    }
+}
+
+impl Provider {
+    fn of(value: &Value) -> Result<Provider> {
+        let fields = value.as_object().filter(|fields| fields.len() == 1);
+        let (name, content) =
+            fields.and_then(|fields| fields.iter().next()).context("a provider must be exactly one of them")?;
+        match name.as_str() {
+            "identity" => Ok(Provider::Identity),
+            "aesgcm" => {
+                let keys = content["keys"].as_array().into_iter().flatten().map(NamedKey::of);
+                let keys = keys.collect::<Result<Vec<_>>>()?;
+                if keys.is_empty() {
+                    bail!("aesgcm.keys: Required value");
+                }
+                Ok(Provider::AesGcm(keys))
+            }
+            "aescbc" | "secretbox" | "kms" => bail!("the provider {name} is not supported: use aesgcm"),
+            other => bail!("there is no provider {other:?}: use aesgcm or identity"),
+        }
+    }
+}
+
+/// Whether `secrets`, `deployments.apps`, `*.apps`, `*.` (the core group) or `*.*` means this kind.
+fn covers(pattern: &str, kind: KindName) -> bool {
+    let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
+    match pattern.split_once('.') {
+        None => pattern == plural && group.is_empty(),
+        Some(("*", "*")) => true,
+        Some(("*", wanted)) => wanted == group,
+        Some((one, wanted)) => one == plural && wanted == group,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn seal(providers: Value) -> Result<Seal> {
+        Seal::of(&json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+            "resources": [{"resources": ["secrets"], "providers": providers}]}))
+    }
+
+    fn key(name: &str, byte: u8) -> Value {
+        json!({"name": name, "secret": BASE64.encode([byte; 32])})
+    }
+
+    #[test]
+    fn the_first_key_writes_and_all_read() {
+        let old = seal(json!([{"aesgcm": {"keys": [key("one", 1)]}}, {"identity": {}}])).unwrap();
+        let stored = old.seal("secrets", b"k", b"{plain}").unwrap().unwrap();
+        assert!(stored.starts_with(b"k8s:enc:aesgcm:v1:one:"));
+        assert!(!stored.windows(5).any(|w| w == b"plain"));
+        assert!(old.seal("configmaps", b"k", b"{}").unwrap().is_none());
+        let opened = open(Some(&old), "secrets", b"k", &stored).unwrap();
+        assert_eq!((opened.value.as_slice(), opened.is_current), (&b"{plain}"[..], true));
+        let new = seal(json!([{"aesgcm": {"keys": [key("two", 2), key("one", 1)]}}, {"identity": {}}])).unwrap();
+        let opened = open(Some(&new), "secrets", b"k", &stored).unwrap();
+        assert_eq!((opened.value.as_slice(), opened.is_current), (&b"{plain}"[..], false));
+        let plain = open(Some(&new), "secrets", b"k", b"{}").unwrap();
+        assert_eq!((plain.value.as_slice(), plain.is_current), (&b"{}"[..], false));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let old = seal(json!([{"aesgcm": {"keys": [key("one", 1)]}}])).unwrap();
+        let stored = old.seal("secrets", b"k", b"{}").unwrap().unwrap();
+        let why = |seal: Option<&Seal>, key: &[u8], stored: &[u8]| {
+            open(seal, "secrets", key, stored).map(|_| ()).unwrap_err().to_string()
+        };
+        let missing = "is encrypted with the key \"one\", which --encryption-provider-config does not give";
+        assert_eq!(why(None, b"k", &stored), missing);
+        assert_eq!(why(Some(&seal(json!([{"identity": {}}])).unwrap()), b"k", &stored), missing);
+        assert!(why(Some(&old), b"another", &stored).contains("cannot be decrypted"));
+        let changed = seal(json!([{"aesgcm": {"keys": [key("one", 2)]}}])).unwrap();
+        assert!(why(Some(&changed), b"k", &stored).contains("cannot be decrypted"));
+        assert!(why(Some(&old), b"k", b"{}").contains("do not include identity"));
+        assert!(why(Some(&old), b"k", b"k8s:enc:aesgcm:v1:one:x").contains("is cut off"));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused() {
+        let why = |providers: Value| seal(providers).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(why(json!([{"aescbc": {"keys": []}}])), "the provider aescbc is not supported: use aesgcm");
+        assert_eq!(why(json!([{"kms": {}}])), "the provider kms is not supported: use aesgcm");
+        assert_eq!(why(json!([{"rot13": {}}])), "there is no provider \"rot13\": use aesgcm or identity");
+        let short = json!([{"aesgcm": {"keys": [{"name": "a", "secret": "eA=="}]}}]);
+        assert_eq!(why(short), "key \"a\": a secret of 1 bytes is not supported, only of 16 or 32");
+        assert!(Seal::of(&json!({"kind": "x"})).is_err());
+    }
+
+    #[test]
+    fn a_resource_is_named_as_upstream_names_it() {
+        for (pattern, kind, expected) in [
+            ("secrets", "secrets", true),
+            ("secrets", "secrets.example.com", false),
+            ("deployments.apps", "deployments.apps", true),
+            ("*.apps", "deployments.apps", true),
+            ("*.", "secrets", true),
+            ("*.*", "deployments.apps", true),
+            ("*.", "deployments.apps", false),
+        ] {
+            assert_eq!(covers(pattern, kind), expected, "{pattern} {kind}");
+        }
+    }
+}

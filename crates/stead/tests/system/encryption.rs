@@ -1,0 +1,81 @@
+//! Secrets on disk: the store's file is searched for what must not be in it.
+
+use crate::cluster::Cluster;
+
+const WORDS: [&str; 3] = ["made-before-any-key", "made-under-the-first-key", "made-under-the-second-key"];
+
+fn configuration(cluster: &Cluster, providers: &str) -> String {
+    let path = cluster.dir.join("encryption.yaml");
+    let text = format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n\
+         - resources: [secrets]\n  providers:\n{providers}"
+    );
+    std::fs::write(&path, text).expect("the scratch directory is writable");
+    format!("--no-node --encryption-provider-config {}", path.display())
+}
+
+fn key(name: &str, letter: char) -> String {
+    format!("{{name: {name}, secret: '{}='}}", letter.to_string().repeat(42) + "A")
+}
+
+/// Which of the words stand in the store's file.
+fn found(cluster: &Cluster) -> Vec<&'static str> {
+    let bytes = std::fs::read(cluster.data().join("store.redb")).expect("the store's file");
+    let encoded = |word: &str| cluster.feed("base64 -w0", word).ok();
+    let is_there = |word: &&&str| {
+        let words = [(**word).to_owned(), encoded(word)];
+        words.iter().any(|word| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
+    };
+    WORDS.iter().filter(is_there).copied().collect()
+}
+
+fn make(cluster: &Cluster, number: usize) {
+    cluster.kubectl(&format!("create secret generic s{number} --from-literal word={}", WORDS[number])).ok();
+}
+
+fn read(cluster: &Cluster, number: usize) {
+    let word = format!("kubectl get secret s{number} -o jsonpath='{{.data.word}}' | base64 -d");
+    assert_eq!(cluster.sh(&word).ok(), WORDS[number]);
+}
+
+#[test]
+fn the_disk_has_no_plain_text_once_there_is_a_key() {
+    let cluster = Cluster::new("encryption");
+    cluster.start("--no-node").ok();
+    make(&cluster, 0);
+    assert_eq!(found(&cluster), [WORDS[0]], "the search finds what is plain");
+    cluster.stead("down").ok();
+
+    let aesgcm = |keys: &str| format!("  - aesgcm: {{keys: [{keys}]}}\n  - identity: {{}}\n");
+    cluster.start(&configuration(&cluster, &aesgcm(&key("one", 'B')))).ok();
+    make(&cluster, 1);
+    cluster.sh("kubectl get secrets -A -o json | kubectl replace -f -").ok();
+    assert!(found(&cluster).is_empty(), "{:?}", found(&cluster));
+    cluster.kubectl("create configmap m --from-literal word=in-the-open").ok();
+    assert!(cluster.sh("grep -c in-the-open data/store.redb").ok().trim() != "0", "only what is named is encrypted");
+    cluster.stead("down").ok();
+
+    // Another key writes, the first still reads; afterwards the first is not needed any more.
+    cluster.start(&configuration(&cluster, &aesgcm(&format!("{}, {}", key("two", 'C'), key("one", 'B'))))).ok();
+    make(&cluster, 2);
+    (0..3).for_each(|number| read(&cluster, number));
+    cluster.stead("down").ok();
+    configuration(&cluster, &aesgcm(&key("two", 'C')));
+    cluster.start("--no-node").ok();
+    (0..3).for_each(|number| read(&cluster, number));
+    assert!(found(&cluster).is_empty(), "{:?}", found(&cluster));
+    cluster.stead("down").ok();
+
+    // Without its key the store is not readable, and says what is missing.
+    configuration(&cluster, &aesgcm(&key("three", 'D')));
+    let refused = cluster.start("--no-node").fails();
+    assert!(refused.contains("is encrypted with the key \"two\""), "{refused}");
+    let refused = cluster.start(&configuration(&cluster, "  - secretbox: {keys: []}\n")).fails();
+    assert!(refused.contains("the provider secretbox is not supported: use aesgcm"), "{refused}");
+
+    // And back to plain text, for whoever wants that.
+    let back = format!("  - identity: {{}}\n  - aesgcm: {{keys: [{}]}}\n", key("two", 'C'));
+    cluster.start(&configuration(&cluster, &back)).ok();
+    (0..3).for_each(|number| read(&cluster, number));
+    assert_eq!(found(&cluster), WORDS);
+}
