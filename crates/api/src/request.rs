@@ -249,6 +249,23 @@ pub fn verb(method: &str, content_type: &str, target: &Target, options: &Options
     }
 }
 
+/// The verb of a request that another server answers: it reads the body, whatever that is.
+pub fn verb_of_others(method: &str, target: &Target, options: &Options) -> Verb {
+    let has_name = matches!(target, Target::Resource(resource) if !resource.name.is_empty());
+    let watches = options.param("watch").is_some_and(|v| !matches!(v, "false" | "0"));
+    match (method, target) {
+        ("GET" | "HEAD", Target::Path(_)) => Verb::Get,
+        ("GET" | "HEAD", _) if has_name => Verb::Get,
+        ("GET" | "HEAD", _) if watches => Verb::Watch,
+        ("GET" | "HEAD", _) => Verb::List,
+        ("PUT", _) => Verb::Update,
+        ("PATCH", _) => Verb::Patch(PatchType::Merge),
+        ("DELETE", Target::Resource(_)) if !has_name => Verb::DeleteCollection,
+        ("DELETE", _) => Verb::Delete,
+        _ => Verb::Create,
+    }
+}
+
 fn patch_type(content_type: &str) -> Result<PatchType, Status> {
     match content_type.split(';').next().unwrap_or_default().trim() {
         "application/json-patch+json" => Ok(PatchType::Json),
@@ -379,6 +396,18 @@ mod tests {
         assert_eq!(show("/api/v1/namespaces/a/pods/p/proxy/x/y/"), "|v1|a|pods|p|proxy|x/y/");
         assert_eq!(show("/apis/apps/v1"), "path /apis/apps/v1");
         assert_eq!(show("/api"), "path /api");
+    }
+
+    #[test]
+    fn what_others_answer_has_the_verb_of_its_method() {
+        let verb =
+            |method, path: &str, query: &str| verb_of_others(method, &target(path), &options(query).unwrap()).name();
+        assert_eq!(verb("GET", "/apis/a.b/v1/things", "watch=true"), "watch");
+        assert_eq!(verb("GET", "/apis/a.b/v1/things", ""), "list");
+        assert_eq!(verb("GET", "/apis/a.b/v1/things/x/proxy", ""), "get");
+        assert_eq!(verb("PATCH", "/apis/a.b/v1/things/x", ""), "patch");
+        assert_eq!(verb("DELETE", "/apis/a.b/v1/things", ""), "deletecollection");
+        assert_eq!(verb("GET", "/apis/a.b/v1", ""), "get");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `system:masters` may do everything. Refusals carry Kubernetes' text.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use stead_api::{Request, Status, Target, User};
+use stead_api::{Request, Status, Target, User, Verb};
 use stead_store::Snapshot;
 
 /// What somebody wants to do.
@@ -32,7 +32,7 @@ impl<'a> Attributes<'a> {
                 resource: &resource.plural,
                 subresource: &resource.subresource,
                 namespace: &resource.namespace,
-                name: &resource.name,
+                name: if resource.name.is_empty() { named_by_selector(request) } else { &resource.name },
                 path: "",
             },
         }
@@ -44,6 +44,16 @@ impl<'a> Attributes<'a> {
             subresource => format!("{}/{subresource}", self.resource),
         }
     }
+}
+
+/// A list or watch of one object by its name is judged as being about that object, so that roles with resourceNames allow it.
+fn named_by_selector(request: &Request) -> &str {
+    if !matches!(request.verb, Verb::List | Verb::Watch) {
+        return "";
+    }
+    let mut terms = request.options.field_selector.split(',');
+    let named = terms.find_map(|term| term.strip_prefix("metadata.name=").map(|name| name.trim_start_matches('=')));
+    named.filter(|name| !name.is_empty() && !name.contains(['/', '%'])).unwrap_or_default()
 }
 
 /// Whether the user may do what the request asks.

@@ -3,6 +3,7 @@
 //! Contract: made through the same writes as everything else; what is there is left as it is, but for what the server itself
 //! knows better: default roles (unless their autoupdate annotation is off) and the endpoints of Service `kubernetes`.
 
+mod delegation;
 mod joining;
 mod roles;
 mod services;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stead_api::{Request, Resource, Status, User, Verb};
+
+pub use delegation::FRONT_PROXY;
 
 use crate::draft::time_text;
 use crate::{Context, Reply, serve_write};
@@ -24,6 +27,8 @@ pub struct Bootstrap {
     pub api_port: u16,
     /// The address of the Service kube-system/kube-dns.
     pub dns_ip: Ipv4Addr,
+    /// PEM of the authority behind the certificate that requests are passed on to extension servers with.
+    pub front_proxy_ca: String,
 }
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -43,6 +48,7 @@ pub fn bootstrap(ctx: &mut Context, facts: &Bootstrap) {
     make_services(&mut maker, facts);
     make_ranges(&mut maker);
     make_cluster_info(&mut maker, facts);
+    delegation::make(&mut maker, facts);
     let now = time_text(maker.ctx.now);
     for service in services::api_services(&now) {
         maker.with_status("apiregistration.k8s.io", "apiservices", service);
@@ -269,7 +275,12 @@ mod tests {
     use crate::fixture::Server;
 
     fn facts(port: u16) -> Bootstrap {
-        Bootstrap { api_address: Ipv4Addr::new(192, 0, 2, 7), api_port: port, dns_ip: Ipv4Addr::new(10, 96, 0, 10) }
+        Bootstrap {
+            api_address: Ipv4Addr::new(192, 0, 2, 7),
+            api_port: port,
+            dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+            front_proxy_ca: "FRONT".into(),
+        }
     }
 
     #[test]
@@ -288,6 +299,9 @@ mod tests {
         assert_eq!(edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-admin"], "true");
         let local = server.get("/apis/apiregistration.k8s.io/v1/apiservices/v1.apps");
         assert_eq!(local["status"]["conditions"][0]["reason"], "Local");
+        let trust = server.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication");
+        assert_eq!(trust["data"]["requestheader-client-ca-file"], "FRONT");
+        assert_eq!(trust["data"]["requestheader-allowed-names"], r#"["front-proxy-client"]"#);
         let range = server.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes");
         assert_eq!(range["spec"]["cidrs"], json!(["10.96.0.0/16"]));
 

@@ -1,7 +1,9 @@
 //! Discovery documents, printed from the registry (ID-10, K-24).
 //!
 //! Contract: `/api`, `/apis`, groups, versions and the aggregated form (v2 and v2beta1) say exactly what is served; an ETag is a
-//! hash of the document.
+//! hash of the document. What extension servers add is in `discovery/extensions.rs`.
+
+pub(crate) mod extensions;
 
 use bytes::Bytes;
 use serde_json::{Value, json};

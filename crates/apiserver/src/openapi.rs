@@ -43,15 +43,37 @@ pub(crate) fn serve(head: &Head, request: &Request, path: &[&str]) -> Result<Rep
         ["v3"] => Ok(document(index(registry), hash_of_all(registry))),
         ["v3", "api", version] => group_version(registry, "", version),
         ["v3", "apis", group, version] => group_version(registry, group, version),
-        ["v2"] => match best(&request.accept, V2_TYPES).ok_or_else(|| Status::unknown_form(V2_TYPES))? {
-            JSON => Ok(document(v2(registry), hash_of_all(registry))),
-            _ => Ok(Reply::Body(Body {
-                content_type: V2_PROTOBUF.into(),
-                etag: Some(format!("\"{}\"", hash_of_all(registry))),
-                ..Body::json(200, gnostic::encode(&v2(registry)))
-            })),
-        },
+        ["v2"] => v2_document(request, v2(registry), hash_of_all(registry)),
         _ => Err(Status::no_such_path()),
+    }
+}
+
+/// `/openapi/v2` with the documents of other servers, of which only their own paths are taken.
+pub(crate) fn v2_with(head: &Head, request: &Request, others: &[(String, &Value)]) -> Result<Reply, Status> {
+    let mut all = v2(&head.registry);
+    let mut hash = hash_of_all(&head.registry);
+    for (path, other) in others {
+        for (field, is_ours) in [("paths", Some(path)), ("definitions", None)] {
+            let (Some(into), Some(from)) = (all[field].as_object_mut(), other[field].as_object()) else { continue };
+            for (name, value) in
+                from.iter().filter(|(name, _)| is_ours.is_none_or(|own| name.starts_with(own.as_str())))
+            {
+                into.entry(name).or_insert_with(|| value.clone());
+            }
+        }
+        hash = format!("{:016X}", fnv64(format!("{hash}{other}").as_bytes()));
+    }
+    v2_document(request, all, hash)
+}
+
+fn v2_document(request: &Request, value: Value, hash: String) -> Result<Reply, Status> {
+    match best(&request.accept, V2_TYPES).ok_or_else(|| Status::unknown_form(V2_TYPES))? {
+        JSON => Ok(document(value, hash)),
+        _ => Ok(Reply::Body(Body {
+            content_type: V2_PROTOBUF.into(),
+            etag: Some(format!("\"{hash}\"")),
+            ..Body::json(200, gnostic::encode(&value))
+        })),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod names;
 pub mod plan;
 pub mod plane;
 
+mod apiservice;
 mod autoscaler;
 mod bootstrap_signer;
 mod certificates;
@@ -75,6 +76,7 @@ pub const ALL: &[Controller] = &[
     certificates::approver::CONTROLLER,
     certificates::signer::CONTROLLER,
     certificates::cleaner::CONTROLLER,
+    apiservice::CONTROLLER,
     garbage::CONTROLLER,
     garbage::pods::CONTROLLER,
     garbage::expiry::CONTROLLER,

@@ -3,7 +3,6 @@
 //! The life of a request: authenticate, parse path and query, read and decode the body (on this thread), then either answer from the
 //! published head or ask the plane. Watches are bodies driven by the head's changes; a slow reader holds up nobody but itself.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,7 +19,7 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
-use stead_api::{Form, Options, Request, Status, User, request};
+use stead_api::{Form, Options, Request, Status, Target, User, Verb, request};
 use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
@@ -40,13 +39,16 @@ pub enum Out {
     List(Option<Bytes>, Box<LongList>),
     Watch(Box<Watch>),
     Stream(mpsc::Receiver<Bytes>),
+    /// What another server answers.
+    Passed(Incoming),
 }
 
 impl HttpBody for Out {
     type Data = Bytes;
-    type Error = Infallible;
+    /// Another server broke off: the client must not take what it has for the whole.
+    type Error = hyper::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Out::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
                 *left -= piece.len() as u64;
@@ -57,16 +59,22 @@ impl HttpBody for Out {
             }
             Out::Watch(watch) => watch.poll_next(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
             Out::Stream(receiver) => receiver.poll_recv(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
+            Out::Passed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Out::Pieces(_, 0))
+        match self {
+            Out::Pieces(_, left) => *left == 0,
+            Out::Passed(body) => body.is_end_stream(),
+            Out::List(..) | Out::Watch(_) | Out::Stream(_) => false,
+        }
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
         match self {
             Out::Pieces(_, left) => http_body::SizeHint::with_exact(*left),
+            Out::Passed(body) => body.size_hint(),
             Out::List(..) | Out::Watch(_) | Out::Stream(_) => http_body::SizeHint::default(),
         }
     }
@@ -110,6 +118,10 @@ async fn answer(
     of_errors: Form,
 ) -> Result<Response<Out>, Status> {
     let user = crate::auth::user(server, peer, &parts.headers)?;
+    if let Some(extension) = crate::extensions::route(server, parts.uri.path()) {
+        let request = parse_of_others(&parts, user);
+        return crate::extensions::serve(server, &extension, &request, (parts, body)).await;
+    }
     let mut request = parse(&parts, user)?;
     if let Some(response) = crate::health::serve_authorized(server, &request)? {
         return Ok(response);
@@ -128,7 +140,8 @@ async fn answer(
         crate::auth::review(server, &mut request);
     }
     let reply = if stead_apiserver::is_read(&request) {
-        stead_apiserver::serve_read(&head, clock::now(), &request)
+        let reply = stead_apiserver::serve_read(&head, clock::now(), &request);
+        crate::extensions::complete(server, &head, &request, reply)
     } else {
         drop(head);
         server.plane.call(request).await
@@ -155,7 +168,19 @@ fn parse(parts: &Parts, user: Arc<User>) -> Result<Request, Status> {
     let target = request::target(parts.uri.path());
     let options = request::options(parts.uri.query().unwrap_or_default())?;
     let verb = request::verb(parts.method.as_str(), header(&parts.headers, &CONTENT_TYPE), &target, &options)?;
-    Ok(Request {
+    Ok(assemble(parts, user, (verb, target, options)))
+}
+
+/// A request that another server answers: all that is asked of it here is whether its user may make it.
+fn parse_of_others(parts: &Parts, user: Arc<User>) -> Request {
+    let target = request::target(parts.uri.path());
+    let options = request::options(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+    let verb = request::verb_of_others(parts.method.as_str(), &target, &options);
+    assemble(parts, user, (verb, target, options))
+}
+
+fn assemble(parts: &Parts, user: Arc<User>, (verb, target, options): (Verb, Target, Options)) -> Request {
+    Request {
         user,
         verb,
         target,
@@ -165,7 +190,7 @@ fn parse(parts: &Parts, user: Arc<User>) -> Result<Request, Status> {
         strict_problems: Vec::new(),
         user_agent: header(&parts.headers, &USER_AGENT).to_owned(),
         reviewed: None,
-    })
+    }
 }
 
 fn decode(head: &Head, request: &mut Request, bytes: &Bytes, content_type: &str) -> Result<(), Status> {

@@ -10,8 +10,11 @@ mod clock;
 pub mod config;
 pub mod disk;
 mod effects;
+pub mod extensions;
 pub mod fake;
 pub mod files;
+pub mod forward;
+pub mod front_proxy;
 pub mod gzip;
 pub mod health;
 pub mod http;
@@ -59,4 +62,6 @@ pub struct Server {
     pub ends: streams::Ends,
     /// The connections that the server itself makes.
     pub outbound: outbound::Outbound,
+    pub front_proxy: front_proxy::FrontProxy,
+    pub extensions: extensions::Extensions,
 }

@@ -77,6 +77,17 @@ pub enum Failure {
     TooLong { call: String, limit: usize },
 }
 
+impl Failure {
+    /// What went wrong, without which call it was.
+    pub fn why(&self) -> String {
+        match self {
+            Failure::Call { why, .. } => why.clone(),
+            Failure::Late(_) => "context deadline exceeded".into(),
+            other => other.to_string(),
+        }
+    }
+}
+
 type Pool = Client<Connector, Body>;
 
 /// The connections of this process to others.

@@ -28,6 +28,7 @@ use crate::config::{Config, Options, bind_api, preflight};
 use crate::disk::{Disk, Restored};
 use crate::effects::{self, Keys};
 use crate::files::{make_dirs, write_private};
+use crate::front_proxy::FrontProxy;
 use crate::nodes::Nodes;
 use crate::pki::{Identity, Pki};
 use crate::plane::PlaneHandle;
@@ -114,10 +115,11 @@ fn start(options: &Options) -> Result<Running> {
     }
 
     let pki = Pki::open(&dir.join("pki"))?;
-    let (plane, thread) = open_plane(dir, &config, &pki)?;
+    let front_proxy = FrontProxy::open(&dir.join("pki"))?;
+    let (plane, thread) = open_plane(dir, &config, &pki, &front_proxy)?;
     let runtime = new_runtime()?;
     let url = format!("https://127.0.0.1:{}", config.api_port);
-    let (server, down) = new_server(&plane, &pki, &url, started);
+    let (server, down) = new_server(&plane, &pki, front_proxy, &url, started);
     let identity = serving_identity(&pki, &config)?;
     let tls = pki.tls(&identity)?;
     write_kubeconfig(dir, &pki, &url)?;
@@ -127,13 +129,21 @@ fn start(options: &Options) -> Result<Running> {
     let admin_socket = bind_admin(dir)?;
     drop(guard);
     let nodes = Nodes::start(&server, &config, dir, runtime.handle(), None)?;
+    let guard = runtime.enter();
+    crate::extensions::start(&server);
+    drop(guard);
     runtime.spawn(listen::api(Arc::clone(&server), listener, tls));
     runtime.spawn(listen::admin(server, admin_socket));
     Ok(Running { runtime, nodes, plane, thread, down, _lock: lock })
 }
 
 /// The control plane over its store, restored and with what every cluster has.
-pub(crate) fn open_plane(dir: &Path, config: &Config, pki: &Pki) -> Result<(PlaneHandle, JoinHandle<()>)> {
+pub(crate) fn open_plane(
+    dir: &Path,
+    config: &Config,
+    pki: &Pki,
+    front_proxy: &FrontProxy,
+) -> Result<(PlaneHandle, JoinHandle<()>)> {
     let seal = config.encryption_config.as_deref().map(Seal::load).transpose()?.map(Arc::new);
     let mut disk = Disk::open(&dir.join("store.redb"), seal)?;
     let Restored { revision, records, is_current } = disk.restore()?;
@@ -147,7 +157,12 @@ pub(crate) fn open_plane(dir: &Path, config: &Config, pki: &Pki) -> Result<(Plan
         ca_pem: pki.ca_pem.clone(),
     };
     let mut restored = Plane::restore(fresh_seed()?, cluster, revision, records)?;
-    let facts = Bootstrap { api_address: api_address(config), api_port: config.api_port, dns_ip: config.dns_ip };
+    let facts = Bootstrap {
+        api_address: api_address(config),
+        api_port: config.api_port,
+        dns_ip: config.dns_ip,
+        front_proxy_ca: front_proxy.ca_pem.clone(),
+    };
     let first = restored.bootstrap(clock::now(), &facts);
     disk.commit(first.revision(), first.writes())?;
     let keys = Keys { authority: pki.authority()?, signer: token::Signer::new(&pki.token_key)? };
@@ -163,6 +178,7 @@ pub(crate) fn new_runtime() -> Result<tokio::runtime::Runtime> {
 pub(crate) fn new_server(
     plane: &PlaneHandle,
     pki: &Pki,
+    front_proxy: FrontProxy,
     url: &str,
     started: Instant,
 ) -> (Arc<Server>, mpsc::Receiver<Down>) {
@@ -177,6 +193,8 @@ pub(crate) fn new_server(
         hosts: OnceLock::new(),
         ends: crate::streams::Ends::default(),
         outbound: crate::outbound::Outbound::default(),
+        front_proxy,
+        extensions: crate::extensions::Extensions::default(),
     };
     (Arc::new(server), is_down)
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::admin::Containers;
 use crate::config::Config;
+use crate::front_proxy::FrontProxy;
 use crate::nodes::{self, Nodes};
 use crate::pki::Pki;
 use crate::run::{new_runtime, new_server, open_plane, take_lock};
@@ -29,9 +30,10 @@ pub fn stop(dir: &Path, within: Option<Duration>) -> Result<bool> {
 
 fn in_order(dir: &Path, config: &Config, containers: Containers) -> Result<()> {
     let pki = Pki::open(&dir.join("pki"))?;
-    let (plane, thread) = open_plane(dir, config, &pki)?;
+    let front_proxy = FrontProxy::open(&dir.join("pki"))?;
+    let (plane, thread) = open_plane(dir, config, &pki, &front_proxy)?;
     let runtime = new_runtime()?;
-    let (server, _down) = new_server(&plane, &pki, "", Instant::now());
+    let (server, _down) = new_server(&plane, &pki, front_proxy, "", Instant::now());
     let stopped = Nodes::start(&server, config, dir, runtime.handle(), Some(containers))
         .and_then(|mut nodes| nodes.stop(containers));
     plane.stop();

@@ -106,6 +106,7 @@ impl World {
             api_address: Ipv4Addr::new(192, 0, 2, 1),
             api_port: 6443,
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+            front_proxy_ca: "FRONT".into(),
         };
         let batch = plane.bootstrap(self.now, &facts);
         self.server.plane = Some(plane);

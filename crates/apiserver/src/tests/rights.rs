@@ -15,7 +15,12 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 
 fn cluster() -> Server {
     let mut server = Server::new();
-    let facts = Bootstrap { api_address: Ipv4Addr::LOCALHOST, api_port: 6443, dns_ip: Ipv4Addr::new(10, 96, 0, 10) };
+    let facts = Bootstrap {
+        api_address: Ipv4Addr::LOCALHOST,
+        api_port: 6443,
+        dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+        front_proxy_ca: String::new(),
+    };
     bootstrap(&mut server.ctx(), &facts);
     server
 }
@@ -233,4 +238,21 @@ fn a_bootstrap_token_lets_in_until_it_ends() {
     assert!(user(&server, "0123456789abcdef").is_ok());
     server.wait(3601);
     assert!(user(&server, "0123456789abcdef").is_err(), "over");
+}
+
+#[test]
+fn who_may_see_one_object_may_list_and_watch_it_by_name() {
+    let mut server = cluster();
+    let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role",
+        "name": "extension-apiserver-authentication-reader"});
+    let subject = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "extension"});
+    let body = json!({"metadata": {"name": "reads"}, "subjects": [subject], "roleRef": role_ref});
+    server.make(&format!("{RBAC}/namespaces/kube-system/rolebindings"), body);
+    become_user(&mut server, "extension");
+    let maps = "/api/v1/namespaces/kube-system/configmaps";
+    let only = server.get(&format!("{maps}?fieldSelector=metadata.name%3Dextension-apiserver-authentication"));
+    assert_eq!(only["items"][0]["data"]["requestheader-allowed-names"], r#"["front-proxy-client"]"#);
+    for query in ["", "?fieldSelector=metadata.name%3Dother", "?fieldSelector=metadata.name%21%3Dother"] {
+        assert!(server.refused(&format!("GET {maps}{query}"), Value::Null).starts_with("403 "), "{query}");
+    }
 }

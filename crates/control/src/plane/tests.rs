@@ -31,6 +31,7 @@ impl World {
             api_address: Ipv4Addr::new(192, 0, 2, 1),
             api_port: 6443,
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+            front_proxy_ca: "FRONT".into(),
         };
         let batch = world.plane.bootstrap(now, &facts);
         world.commit(batch);
@@ -529,4 +530,24 @@ fn a_refused_pod_is_told_and_tried_again_with_back_off() {
     world.create("/api/v1/namespaces/tight/serviceaccounts", json!({"metadata": {"name": "robot"}}));
     world.wait(1000);
     assert!(world.snapshot().find(POD, "tight", "web-0").is_some());
+}
+
+#[test]
+fn definitions_bring_their_apiservices_and_take_them_away() {
+    let mut world = World::new();
+    const SERVICES: &str = stead_apiserver::API_SERVICES;
+    let versions = json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}},
+        {"name": "v2", "served": false, "storage": false, "schema": {"openAPIV3Schema": {"type": "object"}}}]);
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+            "versions": versions}});
+    world.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition);
+    let of_v1 = world.value(SERVICES, "v1.example.com");
+    assert_eq!(of_v1["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"], "true");
+    assert_eq!(of_v1["status"]["conditions"][0]["reason"], "Local");
+    assert_eq!(world.value(SERVICES, "v2.example.com"), Value::Null);
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.example.com";
+    world.send(Verb::Delete, path, Value::Null).expect("it may go");
+    assert_eq!(world.value(SERVICES, "v1.example.com"), Value::Null);
 }

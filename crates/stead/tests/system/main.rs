@@ -4,6 +4,7 @@
 //! away at the end, also after a failure. Waiting is always for something, with a deadline; nothing sleeps and hopes.
 
 mod adversity;
+mod aggregation;
 mod certificates;
 mod cluster;
 mod counter;
@@ -11,6 +12,7 @@ mod crashes;
 mod daemons;
 mod encryption;
 mod examples;
+mod extension;
 mod forms;
 mod garbage;
 mod hostport;

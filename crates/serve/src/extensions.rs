@@ -1,0 +1,148 @@
+//! Extension API servers: requests below `/apis/GROUP/VERSION` go to the Service that the APIService names.
+//!
+//! Without such an APIService a request costs one look at an empty map. `attend.rs` asks each extension whether it answers, and
+//! what it serves; the outcome is written as the condition `Available`, and requests follow what was written.
+//! Upstream: kube-aggregator, pkg/apiserver.
+
+mod attend;
+mod learn;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use stead_api::{Request, Status, Target, User};
+use stead_apiserver::{Extension, Head, Known, Reply, Told};
+
+use crate::Server;
+use crate::forward::forward;
+use crate::front_proxy::{FrontProxy, name_user};
+use crate::http::Out;
+use crate::outbound::{Failure, Peer};
+use crate::trust::Trust;
+
+pub use attend::start;
+
+/// The name that documents are asked for under.
+const AGGREGATOR: &str = "system:aggregator";
+
+/// What is known of extensions, by the names of their APIServices.
+#[derive(Default)]
+pub struct Extensions {
+    routes: ArcSwap<BTreeMap<String, Extension>>,
+    told: Mutex<BTreeMap<String, Told>>,
+    /// Calls so far: they take a Service's endpoints in turn.
+    turn: AtomicUsize,
+}
+
+impl Extensions {
+    pub fn is_empty(&self) -> bool {
+        self.routes.load().is_empty()
+    }
+
+    /// The extension that answers for a path.
+    fn of_path(&self, path: &str) -> Option<Extension> {
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let name = match (parts.next()?, parts.next()?, parts.next()) {
+            ("apis", group, Some(version)) => format!("{version}.{group}"),
+            ("api", version, _) => format!("{version}."),
+            _ => return None,
+        };
+        self.routes.load().get(&name).cloned()
+    }
+
+    fn known(&self) -> Vec<Known> {
+        let told = self.told.lock().unwrap_or_else(|e| e.into_inner());
+        let routes = self.routes.load();
+        routes.values().map(|one| (one.clone(), told.get(&one.name).cloned().unwrap_or_default())).collect()
+    }
+}
+
+/// Whether a path's document is another server's own.
+fn document_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/openapi/v3").filter(|rest| rest.starts_with("/apis/"))
+}
+
+/// The extension that a request belongs to, if it does.
+pub fn route(server: &Server, path: &str) -> Option<Extension> {
+    if server.extensions.is_empty() {
+        return None;
+    }
+    server.extensions.of_path(document_of(path).unwrap_or(path))
+}
+
+/// Passes a request on, if its user may make it.
+///
+/// # Errors
+/// 403, in the words for our own resources.
+pub async fn serve(
+    server: &Arc<Server>,
+    extension: &Extension,
+    request: &Request,
+    (mut parts, body): (Parts, Incoming),
+) -> Result<Response<Out>, Status> {
+    let head = server.plane.head();
+    stead_apiserver::authorize_request(&head.store.snapshot, request)?;
+    if !extension.is_available {
+        return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "service unavailable"));
+    }
+    let is_document = document_of(parts.uri.path()).is_some();
+    let aggregator = User { name: AGGREGATOR.into(), ..User::default() };
+    name_user(&mut parts.headers, if is_document { &aggregator } else { &request.user });
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let Ok((peer, url)) = place(server, &head, extension, &path) else {
+        return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "service unavailable"));
+    };
+    drop(head);
+    match forward(server, peer, url, (parts, body)).await {
+        Ok(response) => Ok(response),
+        Err(Failure::Trust(why)) => Ok(refusal(StatusCode::INTERNAL_SERVER_ERROR, &why)),
+        Err(failure) => {
+            let why = format!("error trying to reach service: {}", failure.why());
+            Err(Status::unavailable(why))
+        }
+    }
+}
+
+/// Adds what extensions told to a document of ours.
+pub fn complete(server: &Server, head: &Head, request: &Request, reply: Reply) -> Reply {
+    match &request.target {
+        Target::Path(path) if !server.extensions.is_empty() => {
+            stead_apiserver::with_extensions(head, request, path, reply, &server.extensions.known())
+        }
+        _ => reply,
+    }
+}
+
+/// Whom to call for an extension, and under which URL.
+fn place(server: &Server, head: &Head, extension: &Extension, path: &str) -> Result<(Peer, http::Uri), Status> {
+    let turn = server.extensions.turn.fetch_add(1, Ordering::Relaxed);
+    let Extension { namespace, service, port, .. } = extension;
+    let address = stead_apiserver::resolve(&head.store.snapshot, namespace, service, *port, turn)?;
+    let url = format!("https://{address}{path}").parse();
+    let url = url.map_err(|_| Status::internal(format!("\"{address}\" is no address")))?;
+    Ok((peer_of(&server.front_proxy, extension), url))
+}
+
+fn peer_of(front_proxy: &FrontProxy, extension: &Extension) -> Peer {
+    let trust = if extension.trusts_anyone { Trust::Anyone } else { Trust::bundle(&extension.ca_bundle) };
+    Peer {
+        server_name: Some(extension.server_name()),
+        shown: Some(Arc::clone(&front_proxy.shown)),
+        ..Peer::of_url(trust)
+    }
+}
+
+/// Plain text, as upstream's aggregator refuses.
+fn refusal(code: StatusCode, why: &str) -> Response<Out> {
+    let mut response = Response::new(Out::pieces(vec![format!("{why}\n").into()]));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
