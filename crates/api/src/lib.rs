@@ -4,6 +4,7 @@
 //! by name; every other crate speaks in these words.
 
 pub mod apply;
+pub mod call;
 pub mod document;
 pub mod form;
 pub mod names;

@@ -114,7 +114,7 @@ mod tests {
             json!([{"op": "add", "path": "/x/y", "value": 1}]),
         ] {
             let error = json_patch(&live, &bad).expect_err("does not fit");
-            assert_eq!((error.code, error.reason), (422, "Invalid"));
+            assert_eq!((error.code, &*error.reason), (422, "Invalid"));
             assert_eq!(error.message, "the server rejected our request due to an error in our request");
         }
         assert_eq!(json_patch(&live, &json!({"a": 1})).map_err(|error| error.code), Err(400));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::call::Replay;
 use crate::form::Form;
 use crate::status::Status;
 use crate::token::Credential;
@@ -147,6 +148,8 @@ pub struct Request {
     pub user_agent: String,
     /// For a TokenReview: the token under review, or why it is not one of ours. The shell checks the signature.
     pub reviewed: Option<Result<Arc<Credential>, String>>,
+    /// Set when the request comes again after webhooks were asked about it.
+    pub replay: Option<Box<Replay>>,
 }
 
 impl Request {
@@ -162,6 +165,7 @@ impl Request {
             accept: String::new(),
             user_agent: String::new(),
             reviewed: None,
+            replay: None,
         }
     }
 

@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use stead_api::call::Replay;
 use stead_api::{Request, Resource, Status, User, Verb};
 
 pub use delegation::FRONT_PROXY;
@@ -210,6 +211,7 @@ impl Maker<'_, '_> {
         };
         let mut request = Request::of(Arc::clone(&self.user), verb, resource, body);
         request.options.field_manager = "stead-bootstrap".into();
+        request.replay = Some(Box::new(Replay::unasked()));
         match serve_write(self.ctx, &request) {
             Reply::Failure { status, .. } => Err(*status),
             _ => Ok(()),

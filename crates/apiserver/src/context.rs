@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use stead_kinds::Registry;
-use stead_store::Store;
+use stead_store::{Snapshot, Store};
 
 /// What readers hold: the published objects and history with the kinds that were served then. Cloned in constant time.
 #[derive(Clone, Default)]
@@ -32,6 +32,19 @@ pub struct Context<'a> {
     pub registry: &'a mut Arc<Registry>,
     pub ids: &'a mut Ids,
     pub cluster: &'a Cluster,
+}
+
+/// Where something is decided that changes nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub snapshot: &'a Snapshot,
+    pub registry: &'a Registry,
+}
+
+impl Context<'_> {
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { snapshot: self.store.snapshot(), registry: self.registry }
+    }
 }
 
 /// Uids and name suffixes from a seed given at construction: the same seed gives the same cluster.

@@ -10,10 +10,12 @@ use stead_api::request::Propagation;
 use stead_api::{Errors, FieldPath, Object, Request, Status};
 use stead_kinds::Kind;
 
+use crate::attempt::Attempt;
 use crate::draft::time_text;
 use crate::encode::ListMeta;
+use crate::halt::Halt;
 use crate::select::Selection;
-use crate::{Context, Reply, custom, policy, target};
+use crate::{Context, Reply, custom, policy, target, webhook};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -134,13 +136,13 @@ impl Deleted {
     }
 }
 
-pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let options = DeleteOptions::of(request)?;
     let found = ctx.store.snapshot().find(kind.storage, target::namespace_of(kind, resource), &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     let mut told = Vec::new();
-    policy::validate_deletion(ctx, request, kind, &object, &mut told)?;
+    permit(ctx, request, kind, &object, &mut told)?;
     let deleted = delete(ctx, kind, object, &options)?;
     let warns = kind.storage == "jobs.batch" && options.propagation.is_none();
     let warnings = if warns { vec![JOB_WARNING.to_owned()] } else { Vec::new() };
@@ -163,21 +165,54 @@ fn answer(kind: &Kind, deleted: &Deleted) -> Reply {
     }
 }
 
-pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Halt> {
     if kind.storage == "namespaces" {
-        return Err(Status::method_not_allowed());
+        return Err(Status::method_not_allowed().into());
     }
     let options = DeleteOptions::of(request)?;
     let selection = Selection::of(kind, request)?;
     let objects: Vec<Arc<Object>> = selection.list(kind, ctx.store.snapshot()).cloned().collect();
     let mut last = Vec::with_capacity(objects.len());
     let mut told = Vec::new();
+    permit_all(ctx, request, kind, &objects, &mut told)?;
     for object in objects {
-        policy::validate_deletion(ctx, request, kind, &object, &mut told)?;
         last.push(Arc::clone(delete(ctx, kind, object, &options)?.object()));
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
     Ok(Reply::list(kind, crate::reply::Objects::These(last), meta).with_warnings(told))
+}
+
+/// Asks policies and webhooks.
+fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, told: &mut Vec<String>) -> Result<(), Halt> {
+    policy::validate_deletion(ctx, request, kind, object, told)?;
+    if !webhook::is_concerned(ctx.store.snapshot(), request) {
+        return Ok(());
+    }
+    let stored = ctx.registry.stored(kind.storage).copied().unwrap_or(*kind);
+    let is_dry_run = DeleteOptions::of(request)?.dry_run;
+    match Attempt::deletion(request, stored, object, is_dry_run) {
+        Some(attempt) => webhook::look_at(ctx.place(), &attempt, told),
+        None => Ok(()),
+    }
+}
+
+/// The same about many, before any of them goes: all questions are asked together.
+fn permit_all(
+    ctx: &Context,
+    request: &Request,
+    kind: &Kind,
+    objects: &[Arc<Object>],
+    told: &mut Vec<String>,
+) -> Result<(), Halt> {
+    let mut open = Vec::new();
+    for object in objects {
+        match permit(ctx, request, kind, object, told) {
+            Ok(()) => {}
+            Err(Halt::Asks(questions)) => open.extend(questions),
+            Err(refused) => return Err(refused),
+        }
+    }
+    if open.is_empty() { Ok(()) } else { Err(Halt::Asks(open)) }
 }
 
 /// Asks one object to go.

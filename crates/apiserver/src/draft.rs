@@ -59,6 +59,8 @@ pub(crate) struct Draft {
     pub new: Value,
     /// Whether managedFields are already right (server-side apply).
     pub is_applied: bool,
+    /// Whether the server made up the name.
+    pub is_name_generated: bool,
 }
 
 /// A time as metadata holds it.
@@ -93,7 +95,16 @@ impl Draft {
         let kind = stored_kind(ctx, served);
         to_stored(served, &kind, &mut new);
         let key = Key::new(kind.storage, namespace, name);
-        Ok(Draft { kind, part: Part::Whole, key, old: None, old_value: Value::Null, new, is_applied: false })
+        Ok(Draft {
+            kind,
+            part: Part::Whole,
+            key,
+            old: None,
+            old_value: Value::Null,
+            new,
+            is_applied: false,
+            is_name_generated: false,
+        })
     }
 
     /// A change of `old` to what `body` (of the served version) says about one part.
@@ -105,24 +116,38 @@ impl Draft {
         mut body: Value,
     ) -> Result<Draft, Status> {
         let kind = stored_kind(ctx, served);
-        let old_value = old.value();
         if part != Part::Scale {
             to_stored(served, &kind, &mut body);
         }
-        let new = match part {
+        let draft = Draft { part, ..Draft::internal(kind, old, Value::Null) };
+        let new = draft.merged(body)?;
+        Ok(Draft { new, is_applied: false, ..draft })
+    }
+
+    /// The old object with what `body` says about the part that is changed.
+    pub(crate) fn merged(&self, body: Value) -> Result<Value, Status> {
+        Ok(match self.part {
             Part::Whole | Part::Internal => body,
-            Part::Status => with_status(&kind, &old_value, body),
-            Part::Scale => with_replicas(&kind, &old_value, &body)?,
-            Part::Finalize => with_finalizers(&old_value, &body),
-            Part::Approval => with_conditions(&old_value, &body),
-        };
-        Ok(Draft { kind, part, key: old.key.clone(), old: Some(old), old_value, new, is_applied: false })
+            Part::Status => with_status(&self.kind, &self.old_value, body),
+            Part::Scale => with_replicas(&self.kind, &self.old_value, &body)?,
+            Part::Finalize => with_finalizers(&self.old_value, &body),
+            Part::Approval => with_conditions(&self.old_value, &body),
+        })
     }
 
     /// A change of the server's own: the new value is taken as it is.
     pub(crate) fn internal(kind: Kind, old: Arc<Object>, new: Value) -> Draft {
         let old_value = old.value();
-        Draft { kind, part: Part::Internal, key: old.key.clone(), old: Some(old), old_value, new, is_applied: true }
+        Draft {
+            kind,
+            part: Part::Internal,
+            key: old.key.clone(),
+            old: Some(old),
+            old_value,
+            new,
+            is_applied: true,
+            is_name_generated: false,
+        }
     }
 
     pub(crate) fn applied(mut self) -> Draft {

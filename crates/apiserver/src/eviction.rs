@@ -8,27 +8,37 @@ use serde_json::{Value, json};
 use stead_api::{Cause, LabelSelector, Object, Request, Status};
 use stead_kinds::Kind;
 
+use crate::attempt::Attempt;
 use crate::condition::set_condition;
 use crate::delete::{self, DeleteOptions};
 use crate::draft::{Draft, time_text};
+use crate::halt::Halt;
 use crate::subresource::success;
-use crate::{Context, Reply, target};
+use crate::{Context, Reply, target, webhook};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 /// A budget that records more disrupted pods than this is refused until its controller has cleaned up.
 const DISRUPTED_PODS_MAX: usize = 2000;
 const RETRY_SECONDS: u32 = 10;
+const EVICTION: (&str, &str, &str) = ("policy", "v1", "Eviction");
 
-pub(crate) fn evict(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+pub(crate) fn evict(
+    ctx: &mut Context,
+    request: &Request,
+    kind: &Kind,
+    warnings: &mut Vec<String>,
+) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let given = request.body["metadata"]["name"].as_str().unwrap_or_default();
     if !given.is_empty() && given != resource.name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
     }
     let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
-    let mut options = DeleteOptions::read(&request.body["deleteOptions"], request)?;
+    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (EVICTION, request.body.clone()));
+    let body = webhook::of_body(ctx.place(), attempt, warnings)?;
+    let mut options = DeleteOptions::read(&body["deleteOptions"], request)?;
     // A refused eviction leaves no trace; and one that is granted makes a newer version of the pod itself.
     options.check(kind, &object)?;
     options.resource_version = None;
@@ -148,5 +158,6 @@ fn write(
 ) -> Result<Arc<Object>, Status> {
     let kind = ctx.registry.stored(storage).copied().ok_or_else(Status::no_such_path)?;
     let mut warnings = Vec::new();
-    Ok(Draft::internal(kind, old, new).finish(ctx, request, &mut warnings)?.object)
+    let written = Draft::internal(kind, old, new).finish(ctx, request, &mut warnings).map_err(Halt::into_status)?;
+    Ok(written.object)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use stead_api::call::{Answer, Question, Said};
 use stead_api::form::Shape;
 use stead_api::request;
 use stead_api::{Request, User};
@@ -23,7 +24,13 @@ pub(crate) struct Server {
     pub cluster: Cluster,
     pub now: Timestamp,
     pub user: Arc<User>,
+    pub webhook: Webhook,
+    /// What webhooks were asked: the webhook's name and the review's request.
+    pub asked: Vec<(String, Value)>,
 }
+
+/// Plays all webhooks: from a webhook's name and a review's request to the review's response, or why it does not come.
+pub(crate) type Webhook = Box<dyn FnMut(&str, &Value) -> Result<Value, String>>;
 
 pub(crate) fn admin() -> Arc<User> {
     Arc::new(User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() })
@@ -51,6 +58,8 @@ impl Server {
             },
             now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             user: admin(),
+            webhook: Box::new(|_, _| Ok(json!({"allowed": true}))),
+            asked: Vec::new(),
         }
     }
 
@@ -122,7 +131,28 @@ impl Server {
             true => serve_read(&self.head(), self.now, request),
             false => serve_write(&mut self.ctx(), request),
         };
-        present(reply, &request.options, self.now)
+        match reply {
+            Reply::Call(plan) => {
+                let answers = plan.questions.iter().map(|question| self.answer(question)).collect();
+                self.perform(&plan.answered(answers))
+            }
+            reply => present(reply, &request.options, self.now),
+        }
+    }
+
+    /// What the webhooks' player says to a question.
+    pub(crate) fn answer(&mut self, question: &Question) -> Answer {
+        let uid = format!("review-{}", self.asked.len());
+        let review: Value = serde_json::from_slice(&question.body(&uid)).expect("a review is JSON");
+        assert_eq!(review["request"]["uid"], uid.as_str());
+        let name = question.asked.rsplit('/').next().unwrap_or_default().to_owned();
+        self.asked.push((name.clone(), review["request"].clone()));
+        let said = (self.webhook)(&name, &review["request"]).map(|mut response| {
+            response["uid"] = json!(uid);
+            let review = json!({"kind": review["kind"], "apiVersion": review["apiVersion"], "response": response});
+            Said { code: 200, body: review.to_string().into() }
+        });
+        Answer { uid, said }
     }
 
     /// Status code and body.

@@ -7,6 +7,7 @@
 mod accept;
 pub mod access;
 pub mod admission;
+mod attempt;
 mod authenticate;
 mod backend;
 pub mod body;
@@ -23,6 +24,7 @@ mod draft;
 mod encode;
 mod eviction;
 mod extension;
+mod halt;
 mod impersonate;
 mod jsonpath;
 mod long_list;
@@ -33,6 +35,7 @@ mod pipeline;
 mod policy;
 mod present;
 pub mod read;
+pub mod replay;
 pub mod reply;
 pub mod review;
 mod scale;
@@ -42,6 +45,7 @@ mod table;
 mod target;
 mod version;
 pub mod watch;
+mod webhook;
 pub mod write;
 
 #[cfg(test)]
@@ -66,7 +70,7 @@ pub use extension::{API_SERVICES, Availability, Extension, extensions, tell_avai
 pub use impersonate::{Impersonation, impersonate};
 pub use long_list::LongList;
 pub use present::{present, present_failure, takes_long};
-pub use reply::{Body, Reply, SignPlan, StreamPlan, WatchPlan};
+pub use reply::{Body, CallPlan, Reply, SignPlan, StreamPlan, WatchPlan};
 pub use watch::{watch_bookmark, watch_error, watch_next};
 
 /// Whether `serve_read` answers this request. Reviews are creates that store nothing, so they are reads too.
@@ -91,7 +95,7 @@ pub fn serve_read(head: &Head, now: Timestamp, request: &Request) -> Reply {
 /// Performs a request that changes something.
 pub fn serve_write(ctx: &mut Context, request: &Request) -> Reply {
     let warnings = deprecation(ctx.registry, request);
-    write::serve(ctx, request).with_warnings(warnings)
+    replay::write(ctx, request).with_warnings(warnings)
 }
 
 /// What clients are told that ask for a version which is deprecated, or which Kubernetes no longer serves.

@@ -1,5 +1,6 @@
 //! The life of every write, a user's or a controller's (One path): namespace → server's fields → defaults → preparation → admission →
-//! validation → a look at the valid object → generation → managed fields → quota → store.
+//! mutating policies and webhooks → validation → a look at the valid object, by policies too → generation → managed fields →
+//! validating webhooks → quota → store.
 //!
 //! A dry run does all but the last. A change that changes nothing stores nothing. Rows S-15, S-17, S-18, ST-12.
 
@@ -8,10 +9,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stead_api::{Cause, Errors, Object, Request, Status};
-use stead_kinds::{Plain, meta};
+use stead_kinds::{Plain, Registry, meta};
 
+use crate::attempt::Attempt;
 use crate::draft::{Draft, Part, restore, time_text};
-use crate::{Context, admission, custom, managed, policy};
+use crate::halt::Halt;
+use crate::{Context, admission, custom, managed, policy, webhook};
 
 /// Kinds whose decoded form the control plane never reads: keeping it would hold their content in memory twice.
 const UNREAD: &[&str] = &["configmaps", "secrets", "events"];
@@ -32,18 +35,11 @@ impl Draft {
         ctx: &mut Context,
         request: &Request,
         warnings: &mut Vec<String>,
-    ) -> Result<Written, Status> {
+    ) -> Result<Written, Halt> {
         self.check_namespace(ctx)?;
         self.keep_server_fields(ctx);
-        if self.part == Part::Whole {
-            self.fill_in(ctx);
-            admission::admit(ctx, request, &mut self)?;
-        } else {
-            admission::admit_part(ctx, request, &mut self)?;
-        }
-        if policy::mutate(ctx, request, &mut self)? && self.part == Part::Whole {
-            self.fill_in(ctx);
-        }
+        self.admit(ctx, request)?;
+        self.mutate(ctx, request, warnings)?;
         let typed = self.validate(ctx, warnings)?;
         if self.part == Part::Whole {
             admission::check(ctx, request, &mut self, warnings)?;
@@ -53,11 +49,48 @@ impl Draft {
         if !self.is_applied {
             managed::track(ctx, request, &mut self);
         }
+        if webhook::is_concerned(ctx.store.snapshot(), request)
+            && let Some(attempt) = Attempt::of(request, &self)
+        {
+            webhook::validate(ctx.place(), &attempt, warnings)?;
+        }
         if self.is_unchanged() {
             let object = self.old.ok_or_else(|| Status::internal("an unchanged object has a stored version"))?;
             return Ok(Written { object, created: false });
         }
-        self.store(ctx, request.options.dry_run, typed)
+        Ok(self.store(ctx, request.options.dry_run, typed)?)
+    }
+
+    /// What the cluster itself adds, and forbids.
+    fn admit(&mut self, ctx: &mut Context, request: &Request) -> Result<(), Status> {
+        if self.part != Part::Whole {
+            return admission::admit_part(ctx, request, self);
+        }
+        self.fill_in(ctx.registry);
+        admission::admit(ctx, request, self)
+    }
+
+    /// What policies and webhooks make of it; what they made is looked at again by those before them.
+    fn mutate(&mut self, ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<(), Halt> {
+        let mut course = webhook::Course::default();
+        let mut is_changed = policy::mutate(ctx, request, self)?;
+        self.fill_in_again(ctx.registry, is_changed);
+        if !webhook::mutate(ctx, request, self, &mut course, warnings)? {
+            return Ok(());
+        }
+        self.admit(ctx, request)?;
+        is_changed = policy::mutate_again(ctx, request, self)?;
+        self.fill_in_again(ctx.registry, is_changed);
+        if course.goes_on(&self.new) {
+            webhook::mutate(ctx, request, self, &mut course, warnings)?;
+        }
+        Ok(())
+    }
+
+    fn fill_in_again(&mut self, registry: &Registry, is_changed: bool) {
+        if is_changed && self.part == Part::Whole {
+            self.fill_in(registry);
+        }
     }
 
     /// Nothing is made in a namespace that does not exist or is going away.
@@ -131,10 +164,10 @@ impl Draft {
         }
     }
 
-    fn fill_in(&mut self, ctx: &Context) {
+    pub(crate) fn fill_in(&mut self, registry: &Registry) {
         let old = (!self.old_value.is_null()).then_some(&self.old_value);
         if self.kind.schema == stead_kinds::SchemaRef::Custom
-            && let Some(schema) = ctx.registry.schema(&self.kind)
+            && let Some(schema) = registry.schema(&self.kind)
         {
             schema.apply_defaults(&mut self.new);
         }

@@ -6,7 +6,7 @@
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
 
 mod authorizer;
-mod matching;
+pub(crate) mod matching;
 mod mutating;
 mod params;
 mod variables;
@@ -19,86 +19,25 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use serde_json::{Value, json};
 use stead_api::{Cause, Object, Request, Status};
+use stead_cel::Program;
 use stead_kinds::Kind;
-use stead_kinds::admissionpolicy::{Policy, Programs, Validation};
+use stead_kinds::admissionpolicy::{Policy, Validation};
 use stead_store::Snapshot;
 
-use crate::draft::{Draft, Part};
-use crate::{Context, scale};
+use crate::Context;
+use crate::attempt::Attempt;
+use crate::context::Place;
+use crate::draft::Draft;
 use variables::Vars;
 
-pub(crate) use mutating::mutate;
+pub(crate) use mutating::{mutate, mutate_again};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
-/// What policies cannot look at: it would take away the means to undo them.
-const EXEMPT: &[&str] = &[
-    POLICIES,
-    BINDINGS,
-    "mutatingadmissionpolicies.admissionregistration.k8s.io",
-    "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io",
-    "validatingwebhookconfigurations.admissionregistration.k8s.io",
-];
 /// What all expressions of one policy may cost for one request.
 const POLICY_COST_MAX: u64 = 10_000_000;
 /// The longest text that a messageExpression may come to.
 const MESSAGE_BYTES_MAX: usize = 5 * 1024;
-
-/// A change that policies look at.
-pub(crate) struct Attempt<'a> {
-    pub request: &'a Request,
-    /// The stored version; `new` and `old` are of it.
-    pub kind: Kind,
-    /// `CREATE`, `UPDATE`, `DELETE`
-    pub operation: &'static str,
-    pub subresource: &'static str,
-    pub namespace: &'a str,
-    pub name: &'a str,
-    /// Null on deletion.
-    pub new: Value,
-    /// Null on creation.
-    pub old: Value,
-}
-
-impl<'a> Attempt<'a> {
-    fn of(request: &'a Request, draft: &'a Draft) -> Option<Attempt<'a>> {
-        if draft.part == Part::Internal || EXEMPT.contains(&draft.kind.storage) {
-            return None;
-        }
-        let shown = |value: &Value| match draft.part {
-            Part::Scale if !value.is_null() => scale::of_value(&draft.kind, value),
-            _ => value.clone(),
-        };
-        Some(Attempt {
-            request,
-            kind: draft.kind,
-            operation: if draft.is_creation() { "CREATE" } else { "UPDATE" },
-            subresource: draft.part.subresource(),
-            namespace: &draft.key.namespace,
-            name: draft.name(),
-            new: shown(&draft.new),
-            old: shown(&draft.old_value),
-        })
-    }
-
-    /// `request`, as expressions see it.
-    fn admission_request(&self, matched: &Kind) -> Value {
-        let served = self.request.resource();
-        let version = served.map_or(matched.version, |resource| resource.version.as_str());
-        let group = served.map_or(matched.group, |resource| resource.group.as_str());
-        let user = &self.request.user;
-        let kind = |group: &str, version: &str| json!({"group": group, "version": version, "kind": self.kind.kind});
-        let resource =
-            |group: &str, version: &str| json!({"group": group, "version": version, "resource": self.kind.plural});
-        json!({
-            "kind": kind(matched.group, matched.version), "resource": resource(matched.group, matched.version),
-            "subResource": self.subresource, "requestKind": kind(group, version), "requestResource": resource(group, version),
-            "requestSubResource": self.subresource, "name": self.name, "namespace": self.namespace,
-            "operation": self.operation, "dryRun": self.request.options.dry_run, "options": {},
-            "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra}})
-    }
-}
 
 /// Asks the validating policies about a change.
 ///
@@ -124,20 +63,12 @@ pub(crate) fn validate_deletion(
     object: &Object,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
-    if !is_used(ctx.store.snapshot(), BINDINGS) || EXEMPT.contains(&kind.storage) {
+    if !is_used(ctx.store.snapshot(), BINDINGS) {
         return Ok(());
     }
-    let attempt = Attempt {
-        request,
-        kind: ctx.registry.stored(kind.storage).copied().unwrap_or(*kind),
-        operation: "DELETE",
-        subresource: "",
-        namespace: &object.key.namespace,
-        name: &object.key.name,
-        new: Value::Null,
-        old: object.value(),
-    };
-    ask_all(ctx, &attempt, warnings)
+    let stored = ctx.registry.stored(kind.storage).copied().unwrap_or(*kind);
+    let attempt = Attempt::deletion(request, stored, object, request.options.dry_run);
+    attempt.map_or(Ok(()), |attempt| ask_all(ctx, &attempt, warnings))
 }
 
 fn is_used(snapshot: &Snapshot, bindings: &'static str) -> bool {
@@ -202,12 +133,14 @@ fn refusal(attempt: &Attempt, why: &str, denial: &Denial) -> Status {
     let cause = Cause { message: denial.message.clone(), ..Cause::default() };
     let kind = &attempt.kind;
     let mut status = Status::forbidden(kind.group, kind.plural, attempt.name, why).with_causes(vec![cause]);
-    (status.code, status.reason) = match denial.reason.as_str() {
+    let (code, reason) = match denial.reason.as_str() {
         "Unauthorized" => (401, "Unauthorized"),
         "Forbidden" => (403, "Forbidden"),
         "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
         _ => (422, "Invalid"),
     };
+    status.code = code;
+    status.reason = reason.into();
     status
 }
 
@@ -220,9 +153,10 @@ fn ask(
 ) -> Vec<Denial> {
     let Some(spec) = &policy.policy.spec else { return Vec::new() };
     let ignores = spec.failure_policy.as_deref() == Some("Ignore");
-    let matched = matching::matches(ctx, attempt, spec.match_constraints.as_ref());
+    let matched = matching::matches(ctx.place(), attempt, spec.match_constraints.as_ref());
     let Some(matched) = matched.filter(|_| {
-        binding.match_resources.is_none() || matching::matches(ctx, attempt, binding.match_resources.as_ref()).is_some()
+        binding.match_resources.is_none()
+            || matching::matches(ctx.place(), attempt, binding.match_resources.as_ref()).is_some()
     }) else {
         return Vec::new();
     };
@@ -234,12 +168,12 @@ fn ask(
         Ok(params) => params,
         Err(why) => return failed(format!("failed to configure binding: {why}")),
     };
-    let scene = Scene::of(ctx, attempt, &matched);
+    let scene = Scene::of(ctx.place(), attempt, &matched);
     let mut denials = Vec::new();
     for param in params {
         let param = param.map(|param| param.value());
-        let vars = scene.vars(&policy.programs, param.as_ref());
-        match is_wanted(&policy.programs, &vars) {
+        let vars = scene.vars(&policy.programs.variables, param.as_ref());
+        match is_wanted(&policy.programs.conditions, &vars) {
             Ok(false) => continue,
             Ok(true) => {}
             Err(why) => {
@@ -278,9 +212,9 @@ fn denial<'a>(validation: &'a Validation, vars: &Vars<'a>) -> Denial {
 }
 
 /// Whether all match conditions hold; one that does not hides errors of others.
-fn is_wanted<'a>(programs: &'a Programs, vars: &Vars<'a>) -> Result<bool, String> {
+pub(crate) fn is_wanted<'a>(conditions: &'a [(String, Program)], vars: &Vars<'a>) -> Result<bool, String> {
     let mut failure = None;
-    for (name, program) in &programs.conditions {
+    for (name, program) in conditions {
         match vars.evaluate(program) {
             Ok(stead_cel::Value::Bool(true)) => {}
             Ok(_) => return Ok(false),
@@ -291,22 +225,22 @@ fn is_wanted<'a>(programs: &'a Programs, vars: &Vars<'a>) -> Result<bool, String
 }
 
 /// What is the same for every expression about one change.
-struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     snapshot: &'a Snapshot,
     attempt: &'a Attempt<'a>,
-    new: Value,
-    old: Value,
-    request: Value,
+    pub new: Value,
+    pub old: Value,
+    pub request: Value,
     namespace: Value,
 }
 
 impl<'a> Scene<'a> {
     /// Objects are shown in the version that was matched.
-    fn of(ctx: &'a Context, attempt: &'a Attempt<'a>, matched: &Kind) -> Scene<'a> {
-        let snapshot = ctx.store.snapshot();
+    pub(crate) fn of(place: Place<'a>, attempt: &'a Attempt<'a>, matched: &Kind) -> Scene<'a> {
+        let snapshot = place.snapshot;
         let shown = |value: &Value| {
             let mut value = value.clone();
-            if value.is_object() && attempt.subresource != "scale" {
+            if value.is_object() && attempt.object_kind.is_none() {
                 if let Some(convert) = matched.convert {
                     (convert.from_stored)(&mut value);
                 }
@@ -326,7 +260,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    fn vars<'v>(&'v self, programs: &'v Programs, param: Option<&'v Value>) -> Vars<'v> {
+    pub(crate) fn vars<'v>(&'v self, variables: &'v [(String, Program)], param: Option<&'v Value>) -> Vars<'v> {
         let value = |json: &'v Value| stead_cel::Value::of(json, None);
         let authorizer = authorizer::of(self.snapshot, self.attempt);
         let known = vec![
@@ -337,6 +271,6 @@ impl<'a> Scene<'a> {
             ("params", param.map_or(stead_cel::Value::Null, value)),
             ("authorizer", stead_cel::Value::Asked(Rc::new(authorizer))),
         ];
-        Vars::of(known, &programs.variables, POLICY_COST_MAX)
+        Vars::of(known, variables, POLICY_COST_MAX)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use stead_api::call::{Answer, Question};
 use stead_api::form::Format;
 use stead_api::protobuf;
 use stead_api::token::TokenClaims;
@@ -47,6 +48,8 @@ pub enum Reply {
     Stream(Box<StreamPlan>),
     /// A token to sign: the shell signs `claims` and answers `SignPlan::signed`.
     Sign(Box<SignPlan>),
+    /// Nothing is decided yet: the shell asks webhooks and submits `CallPlan::answered`.
+    Call(Box<CallPlan>),
 }
 
 #[derive(Debug)]
@@ -139,6 +142,25 @@ impl SignPlan {
     }
 }
 
+/// A request that waits for answers.
+#[derive(Debug)]
+pub struct CallPlan {
+    /// To be asked all at once.
+    pub questions: Vec<Question>,
+    pub(crate) request: Request,
+}
+
+impl CallPlan {
+    /// The request again, with what was answered, in the order of the questions.
+    pub fn answered(self, answers: Vec<Answer>) -> Request {
+        let mut request = self.request;
+        if let Some(replay) = &mut request.replay {
+            replay.answers.extend(self.questions.into_iter().zip(answers));
+        }
+        request
+    }
+}
+
 /// A watch: where it stands and what it lets through.
 pub struct WatchPlan {
     pub kind: Kind,
@@ -210,7 +232,7 @@ impl Reply {
             | Reply::List { warnings, .. }
             | Reply::LongList { warnings, .. }
             | Reply::Failure { warnings, .. } => warnings.extend(add),
-            Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => {}
+            Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) | Reply::Call(_) => {}
         }
         self
     }
@@ -223,7 +245,7 @@ impl Reply {
             Reply::List { listed, .. } => (200, LongList::of(Listed::clone(listed)).collect::<Vec<_>>().concat()),
             Reply::LongList { list, .. } => (200, LongList::clone(list).collect::<Vec<_>>().concat()),
             Reply::Failure { status, .. } => (status.code, status.to_json().to_string().into_bytes()),
-            Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) => (200, Vec::new()),
+            Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) | Reply::Call(_) => (200, Vec::new()),
         }
     }
 

@@ -4,29 +4,40 @@ use serde_json::json;
 use stead_api::{Request, Status};
 use stead_kinds::Kind;
 
+use crate::attempt::Attempt;
 use crate::condition::set_condition;
 use crate::draft::{Draft, time_text};
-use crate::{Context, Reply, target};
+use crate::halt::Halt;
+use crate::{Context, Reply, target, webhook};
+
+const BINDING: (&str, &str, &str) = ("", "v1", "Binding");
 
 /// POST bindings: the older way, which names the pod in the body.
-pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request) -> Result<Reply, Status> {
+pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, Halt> {
     let pods = *ctx.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     let name = request.body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    bind(ctx, request, &pods, &name)
+    bind(ctx, request, &pods, &name, warnings)
 }
 
 /// POST pods/{name}/binding: the only way a pod gets a node.
-pub(crate) fn bind(ctx: &mut Context, request: &Request, kind: &Kind, name: &str) -> Result<Reply, Status> {
+pub(crate) fn bind(
+    ctx: &mut Context,
+    request: &Request,
+    kind: &Kind,
+    name: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, name).cloned();
     let pod = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, name))?;
-    let body = &request.body;
+    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (BINDING, request.body.clone()));
+    let body = &webhook::of_body(ctx.place(), attempt, warnings)?;
     let node = body["target"]["name"].as_str().unwrap_or_default();
     if node.is_empty() {
-        return Err(Status::bad_request("Required value: target.name"));
+        return Err(Status::bad_request("Required value: target.name").into());
     }
-    let conflict = |why: String| Status::conflict("", "pods/binding", name, &why);
+    let conflict = |why: String| Halt::from(Status::conflict("", "pods/binding", name, &why));
     let uid = body["metadata"]["uid"].as_str().unwrap_or_default();
     if !uid.is_empty() && uid != pod.meta.uid {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod.meta.uid);
@@ -46,8 +57,7 @@ pub(crate) fn bind(ctx: &mut Context, request: &Request, kind: &Kind, name: &str
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
         "lastTransitionTime": time_text(ctx.now)});
     set_condition(&mut new["status"], condition);
-    let mut warnings = Vec::new();
-    Draft::internal(*kind, pod, new).finish(ctx, request, &mut warnings)?;
+    Draft::internal(*kind, pod, new).finish(ctx, request, warnings)?;
     Ok(success(201))
 }
 

@@ -12,4 +12,5 @@ mod rights;
 mod rubbish;
 mod rules;
 mod speed;
+mod webhooks;
 mod writes;

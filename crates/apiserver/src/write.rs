@@ -6,49 +6,56 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use stead_api::call::Question;
 use stead_api::request::{FieldValidation, PatchType};
 use stead_api::{Errors, FieldPath, Key, Object, Request, Resource, Status, Verb, patch};
 use stead_kinds::{Kind, Verbs};
 
 use crate::draft::{Draft, Part};
+use crate::halt::Halt;
 use crate::pipeline::Written;
 use crate::{Context, Head, Reply, access, delete, encode, eviction, managed, read, scale, subresource, target};
 
 /// How often a generated name is tried again when it is taken.
 const GENERATED_NAME_TRIES_MAX: usize = 8;
 
-pub(crate) fn serve(ctx: &mut Context, request: &Request) -> Reply {
+/// # Errors
+/// The questions that are open; then nothing was stored.
+pub(crate) fn serve(ctx: &mut Context, request: &Request) -> Result<Reply, Vec<Question>> {
     let mut warnings = Vec::new();
-    let reply = change(ctx, request, &mut warnings).unwrap_or_else(Reply::failure);
-    reply.with_warnings(warnings)
+    match change(ctx, request, &mut warnings) {
+        Ok(reply) => Ok(reply.with_warnings(warnings)),
+        Err(Halt::Refused(status)) => Ok(Reply::failure(status).with_warnings(warnings)),
+        Err(Halt::Asks(questions)) => Err(questions),
+    }
 }
 
-fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, Status> {
+fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let kind = target::resolve(ctx.registry, resource)?;
     access::authorize_request(ctx.store.snapshot(), request)?;
     match kind.verbs {
         Verbs::All => {}
-        Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request),
+        Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request, warnings),
         Verbs::CreateOnly => {
             let head = Head { store: ctx.store.head().clone(), registry: Arc::clone(ctx.registry) };
-            return read::serve(&head, ctx.now, request);
+            return Ok(read::serve(&head, ctx.now, request)?);
         }
-        Verbs::ReadOnly => return Err(Status::method_not_allowed()),
+        Verbs::ReadOnly => return Err(Status::method_not_allowed().into()),
     }
     let is_one = matches!(request.verb, Verb::Update | Verb::Patch(_) | Verb::Delete);
     if is_one && resource.name.is_empty() {
-        return Err(Status::method_not_allowed());
+        return Err(Status::method_not_allowed().into());
     }
     let written = match (request.verb, resource.subresource.as_str()) {
         (Verb::Create, "") if resource.name.is_empty() => create(ctx, request, &kind, warnings)?,
-        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind, &resource.name),
-        (Verb::Create, "eviction") => return eviction::evict(ctx, request, &kind),
+        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind, &resource.name, warnings),
+        (Verb::Create, "eviction") => return eviction::evict(ctx, request, &kind, warnings),
         (Verb::Update, name) => update(ctx, request, &kind, Part::of(name)?, warnings)?,
         (Verb::Patch(how), name) => patch(ctx, request, &kind, Part::of(name)?, how, warnings)?,
         (Verb::Delete, "") => return delete::one(ctx, request, &kind),
         (Verb::DeleteCollection, "") => return delete::collection(ctx, request, &kind),
-        _ => return Err(Status::method_not_allowed()),
+        _ => return Err(Status::method_not_allowed().into()),
     };
     let code = if written.created { 201 } else { 200 };
     Ok(match Part::of(&resource.subresource)? {
@@ -106,14 +113,14 @@ fn judge(request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<(
     }
 }
 
-fn create(ctx: &mut Context, request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<Written, Status> {
+fn create(ctx: &mut Context, request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     if kind.namespaced && resource.namespace.is_empty() {
-        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+        return Err(Status::bad_request("an empty namespace may not be set during creation").into());
     }
     let body = named_body(request, kind, resource)?;
     if body["metadata"]["resourceVersion"].as_str().is_some_and(|text| !text.is_empty() && text != "0") {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
     }
     judge(request, kind, warnings)?;
     create_named(ctx, request, kind, body, warnings)
@@ -126,7 +133,7 @@ fn create_named(
     kind: &Kind,
     mut body: Value,
     warnings: &mut Vec<String>,
-) -> Result<Written, Status> {
+) -> Result<Written, Halt> {
     let stem = body["metadata"]["generateName"].as_str().unwrap_or_default().to_owned();
     let is_generated = body["metadata"]["name"].as_str().unwrap_or_default().is_empty() && !stem.is_empty();
     let namespace = body["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
@@ -135,12 +142,12 @@ fn create_named(
         let mut tries = (0..GENERATED_NAME_TRIES_MAX).map(|_| format!("{}{}", cut(&stem), ctx.ids.suffix()));
         let free = tries.find(|name| ctx.store.snapshot().get(&key(name)).is_none());
         let Some(name) = free else {
-            return Err(Status::already_exists(kind.group, kind.plural, &stem));
+            return Err(Status::already_exists(kind.group, kind.plural, &stem).into());
         };
         body["metadata"]["name"] = json!(name);
     }
     let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let draft = Draft::creation(ctx, kind, &namespace, &name, body)?;
+    let draft = Draft { is_name_generated: is_generated, ..Draft::creation(ctx, kind, &namespace, &name, body)? };
     draft.finish(ctx, request, warnings)
 }
 
@@ -164,7 +171,7 @@ fn update(
     kind: &Kind,
     part: Part,
     warnings: &mut Vec<String>,
-) -> Result<Written, Status> {
+) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let mut body = named_body(request, kind, resource)?;
     let name = body["metadata"]["name"].as_str().unwrap_or_default();
@@ -173,16 +180,16 @@ fn update(
             "the name of the object ({} based on URL) was undeterminable: name must be provided",
             resource.name
         );
-        return Err(Status::bad_request(why));
+        return Err(Status::bad_request(why).into());
     }
     if name != resource.name {
         let why = format!("the name of the object ({name}) does not match the name on the URL ({})", resource.name);
-        return Err(Status::bad_request(why));
+        return Err(Status::bad_request(why).into());
     }
     judge(request, kind, warnings)?;
     let Some(old) = stored(ctx, kind, resource) else {
         if !kind.create_on_update || part != Part::Whole {
-            return Err(Status::not_found(kind.group, kind.plural, &resource.name));
+            return Err(Status::not_found(kind.group, kind.plural, &resource.name).into());
         }
         if let Some(meta) = body["metadata"].as_object_mut() {
             meta.shift_remove("resourceVersion");
@@ -226,7 +233,7 @@ fn patch(
     part: Part,
     how: PatchType,
     warnings: &mut Vec<String>,
-) -> Result<Written, Status> {
+) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     check_patch_options(request, how)?;
     let old = stored(ctx, kind, resource);
@@ -241,7 +248,7 @@ fn patch(
     };
     let mut patched = merge(ctx, kind, part, how, &live, &request.body)?;
     let Some(map) = patched.as_object_mut() else {
-        return Err(Status::bad_request("the patch does not leave an object"));
+        return Err(Status::bad_request("the patch does not leave an object").into());
     };
     if !map.get("metadata").is_some_and(Value::is_object) {
         map.insert("metadata".into(), json!({}));
@@ -348,23 +355,23 @@ fn apply(
     part: Part,
     old: Option<Arc<Object>>,
     warnings: &mut Vec<String>,
-) -> Result<Written, Status> {
+) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let mut body = named_body(request, kind, resource)?;
     match body["metadata"]["name"].as_str().unwrap_or_default() {
         "" => body["metadata"]["name"] = json!(resource.name),
         name if name != resource.name => {
             let why = format!("the name of the object ({name}) does not match the name on the URL ({})", resource.name);
-            return Err(Status::bad_request(why));
+            return Err(Status::bad_request(why).into());
         }
         _ => {}
     }
     if old.is_none() && part != Part::Whole {
-        return Err(Status::not_found(kind.group, kind.plural, &resource.name));
+        return Err(Status::not_found(kind.group, kind.plural, &resource.name).into());
     }
     if old.is_none() && body["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()) {
         let why = "uid mismatch: the provided object specified uid, and no existing object was found";
-        return Err(Status::conflict(kind.group, kind.plural, &resource.name, why));
+        return Err(Status::conflict(kind.group, kind.plural, &resource.name, why).into());
     }
     if let Some(old) = &old {
         let mut meta = body["metadata"].clone();

@@ -28,6 +28,7 @@ mod garbage;
 mod job;
 mod namespace;
 mod node;
+mod parking;
 mod queue;
 mod quota;
 mod recorder;
@@ -41,6 +42,7 @@ mod volume;
 mod fixture;
 
 pub use effect::{CertificateOrder, Effect, Work};
+pub use parking::CallId;
 pub use plan::{Action, Controller, EventType, Note, Plan, Settles, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
 

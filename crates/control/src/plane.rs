@@ -4,7 +4,8 @@
 //! say or the step's budget is used up (then `wake_at` is now). One step is one `Batch` is one atomic commit (Durable): replies and
 //! the new head come out of a batch only through `synced`, with which the caller states that its writes are on disk.
 //!
-//! - **One path**: a plan is applied through `serve_write`, as a user's request is, under the controller's own name.
+//! - **One path**: a plan is applied through `serve_write`, as a user's request is, under the controller's own name; where webhooks
+//!   are to be asked, the key waits for them (`parking.rs`).
 //! - **Level**: what to do depends on the snapshot, the key and now; a restored plane wakes every key and goes on.
 //! - **AtMostOne** (B-39): a pod is stored under its name, so a second one can be made only when the first object is gone; and no
 //!   controller but the pod garbage collector may remove a pod without its node's consent, which `apply` asserts.
@@ -16,14 +17,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use stead_api::call::{Answer, Question};
 use stead_api::request::Propagation;
 use stead_api::{Key, KindName, Request, Resource, Revision, Status, User, Verb};
-use stead_apiserver::{Bootstrap, Cluster, Context, Head, Ids, Reply, bootstrap, registry_of, serve_write};
+use stead_apiserver::{Bootstrap, CallPlan, Cluster, Context, Head, Ids, Reply, bootstrap, registry_of, serve_write};
 use stead_kinds::Registry;
 use stead_store::{Corrupt, Event, Record, Store};
 
 use crate::effect::Effect;
 use crate::names::{CUSTOM_RESOURCE, EVENT, POD};
+use crate::parking::{CallId, Parking};
 use crate::plan::{ANY, Action, Controller, Note, Plan, Settles, View};
 use crate::queue::{Item, Queue};
 use crate::recorder::{Recorder, Write};
@@ -50,6 +53,7 @@ pub struct Plane {
     watchers: BTreeMap<KindName, Vec<(usize, Keys)>>,
     any: Vec<(usize, Keys)>,
     queue: Queue,
+    parking: Parking,
     recorder: Recorder,
     /// What the shell is to do since the last batch.
     effects: Vec<Effect>,
@@ -107,6 +111,7 @@ impl Plane {
             watchers,
             any,
             queue: Queue::default(),
+            parking: Parking::default(),
             now: Timestamp::UNIX_EPOCH,
             started: None,
         })
@@ -132,9 +137,20 @@ impl Plane {
         self.batch(replies)
     }
 
+    /// Takes the answer to a question of an earlier batch; the next step acts on it.
+    pub fn answer(&mut self, id: CallId, answer: Answer) {
+        if let Some(item) = self.parking.answer(id, answer) {
+            self.queue.wake(item);
+        }
+    }
+
     /// When to step even without requests; now or earlier while work is queued.
     pub fn wake_at(&self) -> Option<Timestamp> {
-        if self.started.is_none() || !self.queue.is_idle() { Some(self.now) } else { self.queue.wake_at() }
+        if self.started.is_none() || !self.queue.is_idle() || self.parking.has_due_notes() {
+            Some(self.now)
+        } else {
+            self.queue.wake_at()
+        }
     }
 
     /// The head as it is in memory, which may be ahead of the disk: for the first publication after restore and for tests.
@@ -158,7 +174,10 @@ impl Plane {
             let plan = (controller.reconcile)(&view, &key);
             (controller.name, key, plan)
         };
-        let items = items.into_iter().filter(|item| !self.queue.is_failing(item));
+        let items = items.into_iter().filter(|item| {
+            // Nor of those whose questions are open.
+            !self.queue.is_failing(item) && self.parking.waits_until(item).is_none()
+        });
         items.map(plan).filter(|(_, _, plan)| !plan.actions.is_empty()).collect()
     }
 
@@ -188,6 +207,7 @@ impl Plane {
             revision: self.store.snapshot().revision(),
             replies,
             effects: std::mem::take(&mut self.effects),
+            calls: self.parking.take_calls(),
             head: self.head(),
         }
     }
@@ -199,6 +219,9 @@ impl Plane {
             self.wake_everything();
         }
         self.queue.wake_due(self.now);
+        for request in self.parking.due_notes(self.now) {
+            self.write_note(&request);
+        }
         self.dispatch(None);
         let first = self.store.snapshot().revision();
         let mut looks = BTreeMap::new();
@@ -214,7 +237,12 @@ impl Plane {
                 self.queue.failed(item, self.now);
                 continue;
             }
-            let plan = (self.controllers[item.0].reconcile)(&self.view(), &item.1);
+            if let Some(until) = self.parking.waits_until(&item) {
+                self.queue.wake_later(item, until);
+                continue;
+            }
+            let view = View { now: self.parking.began(&item).unwrap_or(self.now), ..self.view() };
+            let plan = (self.controllers[item.0].reconcile)(&view, &item.1);
             let settled = self.settles(&item, &plan).then(|| item.clone());
             self.perform(item, plan);
             self.dispatch(settled.as_ref());
@@ -264,16 +292,20 @@ impl Plane {
         }
     }
 
-    /// Applies a plan; the first refusal cuts it.
+    /// Applies a plan; the first refusal cuts it, and so does the first question that is open.
     fn perform(&mut self, item: Item, plan: Plan) {
         let mut refused = false;
         for action in plan.actions {
             let (on_success, on_failure) = notes(&action);
-            match self.apply(item.0, action) {
-                Ok(()) => {
+            match self.apply(&item, action) {
+                Ok(Done::Written) => {
                     if let Some(note) = on_success {
                         self.record_success(item.0, note);
                     }
+                }
+                Ok(Done::Asks(call)) => {
+                    let until = self.parking.park(&item, call, self.now);
+                    return self.queue.wake_later(item, until);
                 }
                 Err(status) => {
                     // In a namespace that goes away nothing can be made, and nobody needs to be told.
@@ -285,6 +317,7 @@ impl Plane {
                 }
             }
         }
+        self.parking.forget(&item);
         for note in &plan.events {
             self.record(item.0, note);
         }
@@ -318,11 +351,12 @@ impl Plane {
         self.record(item.0, &note);
     }
 
-    fn apply(&mut self, controller: usize, action: Action) -> Result<(), Status> {
+    fn apply(&mut self, item: &Item, action: Action) -> Result<Done, Status> {
+        let controller = item.0;
         if let Action::Make { kind, subresource, value, work } = action {
             let request = self.request(controller, Verb::Update, kind, subresource, value, None)?;
             self.effects.push(Effect { work, request });
-            return Ok(());
+            return Ok(Done::Written);
         }
         let (verb, kind, subresource, body, deleted) = match action {
             Action::Create { kind, value, .. } => (Verb::Create, kind, "", value, None),
@@ -332,7 +366,7 @@ impl Plane {
             Action::Bind { pod, uid, node, .. } => {
                 (Verb::Create, POD, "binding", binding(&pod, &uid, &node), Some(pod))
             }
-            Action::Make { .. } => return Ok(()),
+            Action::Make { .. } => return Ok(Done::Written),
             Action::Delete { key, uid, propagation, grace_seconds, .. } => {
                 let removes_at_once = key.kind == POD && grace_seconds == Some(0);
                 assert!(
@@ -343,11 +377,20 @@ impl Plane {
             }
         };
         let is_delete = verb == Verb::Delete;
-        let request = self.request(controller, verb, kind, subresource, body, deleted)?;
-        match serve_write(&mut self.context(), &request) {
-            Reply::Failure { status, .. } if is_delete && status.code == 404 => Ok(()),
+        let mut request = self.request(controller, verb, kind, subresource, body, deleted)?;
+        request.replay = self.parking.replay(item, verb, &request.target);
+        let reply = serve_write(&mut self.context(), &request);
+        if let Reply::Call(call) = reply {
+            return Ok(Done::Asks(call));
+        }
+        if request.replay.is_some() {
+            // The next write asks for itself.
+            self.parking.forget(item);
+        }
+        match reply {
+            Reply::Failure { status, .. } if is_delete && status.code == 404 => Ok(Done::Written),
             Reply::Failure { status, .. } => Err(*status),
-            _ => Ok(()),
+            _ => Ok(Done::Written),
         }
     }
 
@@ -395,13 +438,27 @@ impl Plane {
             now: self.now,
             started: self.started.unwrap_or(self.now),
         };
-        let write = match self.recorder.write(&view, source, note, &about, id) {
-            Some(Write::Create(value)) => Action::Create { kind: EVENT, value, on_success: None, on_failure: None },
-            Some(Write::Update(value)) => Action::Update { kind: EVENT, value, on_success: None, on_failure: None },
+        let (verb, value) = match self.recorder.write(&view, source, note, &about, id) {
+            Some(Write::Create(value)) => (Verb::Create, value),
+            Some(Write::Update(value)) => (Verb::Update, value),
             None => return,
         };
-        let _ = self.apply(controller, write);
+        if let Ok(request) = self.request(controller, verb, EVENT, "", value, None) {
+            self.write_note(&request);
+        }
     }
+
+    fn write_note(&mut self, request: &Request) {
+        if let Reply::Call(call) = serve_write(&mut self.context(), request) {
+            self.parking.park_note(call, self.now);
+        }
+    }
+}
+
+/// What became of an action that was not refused.
+enum Done {
+    Written,
+    Asks(Box<CallPlan>),
 }
 
 fn notes(action: &Action) -> (Option<Note>, Option<Note>) {
@@ -445,6 +502,7 @@ pub struct Batch {
     revision: Revision,
     replies: Vec<(RequestId, Reply)>,
     effects: Vec<Effect>,
+    calls: Vec<(CallId, Question)>,
     head: Head,
 }
 
@@ -461,7 +519,7 @@ impl Batch {
 
     /// The caller states that `writes` and `revision` are durable.
     pub fn synced(self) -> Released {
-        Released { replies: self.replies, effects: self.effects, head: self.head }
+        Released { replies: self.replies, effects: self.effects, calls: self.calls, head: self.head }
     }
 }
 
@@ -470,6 +528,8 @@ pub struct Released {
     pub replies: Vec<(RequestId, Reply)>,
     /// To be done in any order; one that is lost with the process is asked for again after the next start (Level).
     pub effects: Vec<Effect>,
+    /// Questions about the plane's own writes, to be answered with `Plane::answer`.
+    pub calls: Vec<(CallId, Question)>,
     pub head: Head,
 }
 

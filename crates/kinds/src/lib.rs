@@ -58,6 +58,7 @@ pub mod deployment;
 pub mod devices;
 pub mod endpoints;
 pub mod event;
+mod expressions;
 pub mod fill;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;

@@ -1,5 +1,9 @@
 //! MutatingWebhookConfiguration and ValidatingWebhookConfiguration.
 
+mod hook;
+
+pub use hook::{Configured, Hook};
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::{
@@ -31,7 +35,7 @@ const fn configuration(storage: &'static str, names: Names, definition: &'static
 }
 
 pub const MUTATINGWEBHOOKCONFIGURATION: Kind = Kind {
-    hooks: Hooks::of::<MutatingWebhookConfiguration>(),
+    hooks: Hooks::of::<Configured<MutatingWebhookConfiguration>>(),
     ..configuration(
         "mutatingwebhookconfigurations.admissionregistration.k8s.io",
         names!("MutatingWebhookConfiguration", "mutatingwebhookconfiguration", "mutatingwebhookconfigurations"),
@@ -40,7 +44,7 @@ pub const MUTATINGWEBHOOKCONFIGURATION: Kind = Kind {
 };
 
 pub const VALIDATINGWEBHOOKCONFIGURATION: Kind = Kind {
-    hooks: Hooks::of::<ValidatingWebhookConfiguration>(),
+    hooks: Hooks::of::<Configured<ValidatingWebhookConfiguration>>(),
     ..configuration(
         "validatingwebhookconfigurations.admissionregistration.k8s.io",
         names!("ValidatingWebhookConfiguration", "validatingwebhookconfiguration", "validatingwebhookconfigurations"),
@@ -57,13 +61,6 @@ const COLUMNS: &[Column] = &[
     ),
     AGE_COLUMN,
 ];
-
-/// Told until admission calls out.
-const NOT_CALLED: &str = "admission webhooks are not called: the configuration is stored and changes nothing";
-
-fn not_called(is_new: bool) -> Vec<String> {
-    if is_new { vec![NOT_CALLED.to_owned()] } else { Vec::new() }
-}
 
 /// How long a webhook may take, in seconds.
 const SECONDS: std::ops::RangeInclusive<i32> = 1..=30;
@@ -90,8 +87,25 @@ fn default_webhooks(new: &mut Value, mutating: bool) {
     }
 }
 
+/// A configuration of either kind.
+pub trait Webhooks {
+    fn webhooks(&self) -> Vec<Webhook<'_>>;
+}
+
+impl Webhooks for MutatingWebhookConfiguration {
+    fn webhooks(&self) -> Vec<Webhook<'_>> {
+        list(&self.webhooks).iter().map(Webhook::from).collect()
+    }
+}
+
+impl Webhooks for ValidatingWebhookConfiguration {
+    fn webhooks(&self) -> Vec<Webhook<'_>> {
+        list(&self.webhooks).iter().map(Webhook::from).collect()
+    }
+}
+
 /// What both kinds of webhook have.
-struct Webhook<'a> {
+pub struct Webhook<'a> {
     name: &'a str,
     config: &'a WebhookClientConfig,
     rules: &'a [RuleWithOperations],
@@ -148,11 +162,7 @@ impl Behavior for MutatingWebhookConfiguration {
     }
 
     fn validate(&self, _old: Option<&Self>, errors: &mut Errors) {
-        validate_all(list(&self.webhooks).iter().map(Webhook::from), errors);
-    }
-
-    fn warn(&self, old: Option<&Self>) -> Vec<String> {
-        not_called(old.is_none())
+        validate_all(self.webhooks(), errors);
     }
 }
 
@@ -162,20 +172,16 @@ impl Behavior for ValidatingWebhookConfiguration {
     }
 
     fn validate(&self, _old: Option<&Self>, errors: &mut Errors) {
-        validate_all(list(&self.webhooks).iter().map(Webhook::from), errors);
-    }
-
-    fn warn(&self, old: Option<&Self>) -> Vec<String> {
-        not_called(old.is_none())
+        validate_all(self.webhooks(), errors);
     }
 }
 
-fn validate_all<'a>(webhooks: impl Iterator<Item = Webhook<'a>>, errors: &mut Errors) {
+fn validate_all(webhooks: Vec<Webhook>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     let all = Path::root("webhooks");
-    for (index, webhook) in webhooks.enumerate() {
+    for (index, webhook) in webhooks.iter().enumerate() {
         let at = all.index(index);
-        validate(at, &webhook, errors);
+        validate(at, webhook, errors);
         if !webhook.name.is_empty() && !seen.insert(webhook.name.to_owned()) {
             at.child("name").duplicate(errors, webhook.name);
         }

@@ -190,6 +190,7 @@ fn assemble(parts: &Parts, user: Arc<User>, (verb, target, options): (Verb, Targ
         strict_problems: Vec::new(),
         user_agent: header(&parts.headers, &USER_AGENT).to_owned(),
         reviewed: None,
+        replay: None,
     }
 }
 
@@ -257,7 +258,7 @@ async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: F
         Reply::Failure { status, warnings } => Ok(failure(&status, &warnings, of_errors)),
         Reply::Watch(plan) => Ok(watch(server, *plan)),
         Reply::Stream(plan) => crate::streams::read(server, *plan).await,
-        Reply::Object { .. } | Reply::List { .. } | Reply::Sign(_) => {
+        Reply::Object { .. } | Reply::List { .. } | Reply::Sign(_) | Reply::Call(_) => {
             Err(Status::internal("an answer was not put in its form"))
         }
     }

@@ -35,6 +35,7 @@ pub mod streams;
 pub mod token;
 pub mod trust;
 pub mod watch;
+pub mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use stead_api::call::{self, Question};
 use stead_api::{Key, KindName, Request, Revision, Status};
-use stead_apiserver::{Head, Reply};
-use stead_control::{Effect, Plane};
+use stead_apiserver::{CallPlan, Head, Reply};
+use stead_control::{CallId, Effect, Plane};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
@@ -36,11 +37,29 @@ pub type Answer = Box<dyn FnOnce(Reply) + Send>;
 
 pub enum Ask {
     Request(Box<Request>, Answer),
+    /// What a webhook said about a write of the plane's own.
+    Said(CallId, Box<call::Answer>),
     Stop,
 }
 
 /// Told of every published batch, on the plane's thread: must only pass the news on.
 pub type Listener = Box<dyn Fn(&Arc<Head>, &[Key]) + Send + Sync>;
+
+/// Who goes on when webhooks have answered.
+pub enum Waiting {
+    Request(Box<CallPlan>, Answer),
+    /// A write of the plane's own.
+    Own(CallId, Question),
+}
+
+/// Asks webhooks, on other threads; told on the plane's.
+pub type Asker = Box<dyn Fn(Waiting) + Send>;
+
+/// Nobody asks yet while the server starts; what waits then is kept.
+enum Asking {
+    NotYet(Vec<Waiting>),
+    Through(Asker),
+}
 
 /// The other threads' side of the plane. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +73,7 @@ struct Shared {
     kinds: RwLock<BTreeMap<KindName, watch::Sender<Revision>>>,
     listeners: RwLock<Vec<Listener>>,
     trouble: Trouble,
+    asking: Mutex<Asking>,
 }
 
 impl PlaneHandle {
@@ -108,6 +128,20 @@ impl PlaneHandle {
         self.shared.listeners.write().unwrap_or_else(|e| e.into_inner()).push(listener);
     }
 
+    /// Has webhooks asked from now on, and about what waits already.
+    pub fn ask_through(&self, asker: Asker) {
+        let mut asking = self.shared.asking.lock().unwrap_or_else(|e| e.into_inner());
+        if let Asking::NotYet(waiting) = &mut *asking {
+            waiting.drain(..).for_each(&asker);
+        }
+        *asking = Asking::Through(asker);
+    }
+
+    /// Hands the plane the answer to a question of its own; waits while it is busy.
+    pub fn answer(&self, id: CallId, said: call::Answer) {
+        let _ = self.asks.send(Ask::Said(id, Box::new(said)));
+    }
+
     /// Ends the plane's thread after what it is doing.
     pub fn stop(&self) {
         let _ = self.asks.send(Ask::Stop);
@@ -130,6 +164,7 @@ pub fn start(
         kinds: RwLock::new(BTreeMap::new()),
         listeners: RwLock::new(Vec::new()),
         trouble: Trouble::empty(),
+        asking: Mutex::new(Asking::NotYet(Vec::new())),
     });
     let handle = PlaneHandle { shared: Arc::clone(&shared), asks };
     let thread = std::thread::Builder::new().name("plane".into()).spawn(move || {
@@ -150,9 +185,13 @@ fn run(
     let mut untrimmed = 0;
     loop {
         let wake_at = if products.is_empty() { plane.wake_at() } else { Some(Timestamp::MIN) };
-        let Some((mut requests, mut answers)) = gather(&inbox, wake_at, &mut untrimmed) else { return };
+        let Some(gathered) = gather(&inbox, wake_at, &mut untrimmed) else { return };
+        let Gathered { mut requests, mut answers, said } = gathered;
         // Nobody waits for these: what was refused is asked for again by the controller that wanted it.
         requests.extend(products.drain(..).map(|request| (UNANSWERED, request)));
+        for (id, said) in said {
+            plane.answer(id, said);
+        }
         let batch = plane.step(crate::clock::now(), requests);
         if !batch.writes().is_empty() {
             let work = (batch.revision(), batch.writes());
@@ -167,19 +206,39 @@ fn run(
             publish(shared, released.head, &keys);
         }
         for (id, reply) in released.replies {
-            if let Some(answer) = answers.get_mut(id as usize).and_then(Option::take) {
-                answer(reply);
+            match (answers.get_mut(id as usize).and_then(Option::take), reply) {
+                (Some(answer), Reply::Call(plan)) => wait(shared, Waiting::Request(plan, answer)),
+                (Some(answer), reply) => answer(reply),
+                (None, Reply::Call(plan)) => wait(shared, Waiting::Request(plan, Box::new(drop))),
+                (None, _) => {}
             }
         }
         products = released.effects.into_iter().filter_map(perform).collect();
+        for (id, question) in released.calls {
+            wait(shared, Waiting::Own(id, question));
+        }
     }
 }
 
-type Gathered = (Vec<(u64, Request)>, Vec<Option<Answer>>);
+fn wait(shared: &Shared, waiting: Waiting) {
+    match &mut *shared.asking.lock().unwrap_or_else(|e| e.into_inner()) {
+        Asking::NotYet(early) => early.push(waiting),
+        Asking::Through(asker) => asker(waiting),
+    }
+}
+
+/// What goes into one step.
+#[derive(Default)]
+struct Gathered {
+    requests: Vec<(u64, Request)>,
+    answers: Vec<Option<Answer>>,
+    said: Vec<(CallId, call::Answer)>,
+}
 
 /// Waits for requests or the plane's own next moment. None: stop.
 fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>, untrimmed: &mut usize) -> Option<Gathered> {
-    let (mut requests, mut answers) = (Vec::new(), Vec::new());
+    let mut gathered = Gathered::default();
+    let mut count = 0;
     let wait = match wake_at {
         Some(at) => at.duration_since(crate::clock::now()).try_into().unwrap_or(Duration::ZERO).min(SLEEP_MAX),
         None => SLEEP_MAX,
@@ -200,13 +259,15 @@ fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>, untrimmed: &mut usi
         match ask {
             Ask::Stop => return None,
             Ask::Request(request, answer) => {
-                requests.push((answers.len() as u64, *request));
-                answers.push(Some(answer));
+                gathered.requests.push((gathered.answers.len() as u64, *request));
+                gathered.answers.push(Some(answer));
             }
+            Ask::Said(id, said) => gathered.said.push((id, *said)),
         }
-        next = if requests.len() < BATCH_REQUESTS_MAX { inbox.try_recv().ok() } else { None };
+        count += 1;
+        next = if count < BATCH_REQUESTS_MAX { inbox.try_recv().ok() } else { None };
     }
-    Some((requests, answers))
+    Some(gathered)
 }
 
 fn publish(shared: &Shared, head: Head, keys: &[Key]) {

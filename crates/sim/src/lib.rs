@@ -15,6 +15,7 @@ mod node;
 mod server;
 mod trace;
 mod watcher;
+mod webhook;
 mod world;
 
 #[cfg(test)]

@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use stead_api::call::Answer;
 use stead_api::{Key, KindName, Request, Revision, Status};
 use stead_apiserver::{Bootstrap, Cluster, Head, Reply, is_read, serve_read};
-use stead_control::{Batch, Plane, Released};
+use stead_control::{Batch, CallId, Plane, Released};
 use stead_node::Input;
 use stead_store::Record;
 
 use crate::Sabotage;
 use crate::checks::{self, Verdict, Violation, disk, machines, violated};
+use crate::webhook::Waiting;
 use crate::world::{Message, World, after};
 
 /// Who asked, and whether the answer gets lost on its way.
@@ -170,6 +172,13 @@ impl World {
         self.step_server()
     }
 
+    pub fn server_is_told(&mut self, id: CallId, answer: Answer) -> Verdict {
+        if let Some(plane) = self.server.plane.as_mut() {
+            plane.answer(id, answer);
+        }
+        self.step_server()
+    }
+
     fn step_server(&mut self) -> Verdict {
         if self.server.in_flight.is_some() {
             return Ok(());
@@ -272,7 +281,19 @@ impl World {
                 self.send_head(node, changed);
             }
         }
+        let mut senders: Vec<Option<Sender>> = senders.into_iter().map(Some).collect();
+        for (id, question) in released.calls {
+            self.call_out(Waiting::Own(id, question));
+        }
         for (id, reply) in released.replies {
+            let sender = senders.get_mut(id as usize).and_then(Option::take);
+            let (reply, sender) = match (reply, sender) {
+                (Reply::Call(plan), Some(sender)) => {
+                    self.call_out(Waiting::Request(sender, plan));
+                    continue;
+                }
+                (reply, sender) => (reply, sender),
+            };
             let code = reply.status().map_or(200, |status| status.code);
             if code >= 500 {
                 return violated(&checks::HEALTHY, format!("a write was answered with {:?}", reply.status()));
@@ -281,14 +302,14 @@ impl World {
             if let Ok(body) = &answer {
                 disk::answered(body, self.server.disk.revision)?;
             }
-            if let Some(sender) = senders.get(id as usize) {
-                self.answer(sender, answer);
+            if let Some(sender) = sender {
+                self.answer(&sender, answer);
             }
         }
         Ok(())
     }
 
-    fn answer(&mut self, sender: &Sender, answer: Result<Bytes, Status>) {
+    pub fn answer(&mut self, sender: &Sender, answer: Result<Bytes, Status>) {
         let (node, life, id) = match (sender.from, &answer) {
             (From::Agent { node, life, id }, _) => (node, life, id),
             (From::User, Err(status)) => return self.say(&format!("the user is refused: {}", status.message)),

@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::server::{Sender, Server};
 use crate::trace::Trace;
 use crate::watcher::Watcher;
+use crate::webhook::Waiting;
 use crate::{Options, Sabotage, faults};
 
 /// How many messages one history may take.
@@ -29,6 +30,8 @@ pub enum Message {
     Request(Sender, Box<Request>),
     /// The server's own alarm.
     ServerWake(Timestamp),
+    /// A webhook answers a server in one of its lives.
+    Answered(u64, Box<Waiting>),
     /// The disk has taken the batch under way.
     Synced(u64),
     ServerStart(u64),
@@ -71,6 +74,8 @@ pub struct World {
     pub users: bool,
     pub sabotage: Sabotage,
     pub crashes: u64,
+    /// Whether webhooks look at what is made.
+    has_webhooks: bool,
 }
 
 pub fn start_of_time() -> Timestamp {
@@ -104,6 +109,7 @@ impl World {
             users: false,
             sabotage: options.sabotage,
             crashes: 0,
+            has_webhooks: seed % 4 == 3,
             chance,
         }
     }
@@ -125,6 +131,9 @@ impl World {
     /// One whole history.
     pub fn run(&mut self) -> Verdict {
         self.start_server()?;
+        if self.has_webhooks {
+            self.configure_webhooks();
+        }
         for node in 0..self.nodes.len() {
             self.send_in(SignedDuration::from_millis(node as i64), Message::AgentStart(node, 0));
         }
@@ -227,6 +236,7 @@ impl World {
         match message {
             Message::Request(sender, request) => self.request_arrives(sender, *request),
             Message::ServerWake(at) => self.server_wakes(at),
+            Message::Answered(life, waiting) => self.webhook_answers(life, *waiting),
             Message::Synced(life) => self.synced(life),
             Message::ServerStart(life) if life == self.server.life && self.server.plane.is_none() => {
                 self.start_server()

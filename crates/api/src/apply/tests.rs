@@ -147,7 +147,7 @@ fn conflicts_force_and_shared_ownership() {
     let mut live = web(json!({"replicas": 1, "serviceName": "s"}));
     track_update(&set(), None, &mut live, &write("kubectl-client-side-apply", 0));
     let error = applied(Some(&live), json!({"replicas": 3}), "me", 1, false).expect_err("a conflict");
-    assert_eq!((error.code, error.reason), (409, "Conflict"));
+    assert_eq!((error.code, &*error.reason), (409, "Conflict"));
     let message =
         "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using apps/v1: .spec.replicas";
     assert_eq!(error.message, message);

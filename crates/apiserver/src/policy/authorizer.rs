@@ -6,8 +6,8 @@ use stead_api::User;
 use stead_cel::{Asked, Error, Result, Value};
 use stead_store::Snapshot;
 
-use super::Attempt;
 use crate::access::{self, Attributes};
+use crate::attempt::Attempt;
 
 /// One step of a question: `authorizer.group('apps').resource('deployments').check('get').allowed()`.
 #[derive(Clone)]

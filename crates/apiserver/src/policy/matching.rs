@@ -6,19 +6,19 @@ use serde_json::Value;
 use stead_api::LabelSelector;
 use stead_kinds::Kind;
 
-use super::Attempt;
-use crate::Context;
+use crate::attempt::Attempt;
+use crate::context::Place;
 
 /// The version in which a change is looked at; None when it is not. Without constraints everything is.
-pub(super) fn matches(ctx: &Context, attempt: &Attempt, constraints: Option<&MatchResources>) -> Option<Kind> {
+pub(crate) fn matches(place: Place, attempt: &Attempt, constraints: Option<&MatchResources>) -> Option<Kind> {
     let Some(constraints) = constraints else { return Some(attempt.kind) };
-    if !selects_namespace(ctx, attempt, constraints.namespace_selector.as_ref())
+    if !selects_namespace(place, attempt, constraints.namespace_selector.as_ref())
         || !selects_object(attempt, constraints.object_selector.as_ref())
     {
         return None;
     }
     let is_exact = constraints.match_policy.as_deref() == Some("Exact");
-    let versions = versions(ctx, attempt, is_exact);
+    let versions = versions(place, attempt, is_exact);
     let excluded = constraints.exclude_resource_rules.as_deref().unwrap_or_default();
     if versions.iter().any(|kind| excluded.iter().any(|rule| covers(rule, attempt, kind))) {
         return None;
@@ -31,13 +31,13 @@ pub(super) fn matches(ctx: &Context, attempt: &Attempt, constraints: Option<&Mat
 }
 
 /// The version that was asked for, then all others of the same kind.
-fn versions(ctx: &Context, attempt: &Attempt, is_exact: bool) -> Vec<Kind> {
+fn versions(place: Place, attempt: &Attempt, is_exact: bool) -> Vec<Kind> {
     let asked = attempt.request.resource().and_then(|resource| {
-        let kind = ctx.registry.find(&resource.group, &resource.version, &resource.plural)?;
+        let kind = place.registry.find(&resource.group, &resource.version, &resource.plural)?;
         (kind.storage == attempt.kind.storage).then_some(*kind)
     });
     let first = asked.unwrap_or(attempt.kind);
-    let others = ctx.registry.all().filter(|kind| {
+    let others = place.registry.all().filter(|kind| {
         !is_exact && kind.storage == first.storage && (kind.group, kind.version) != (first.group, first.version)
     });
     std::iter::once(first).chain(others.copied()).collect()
@@ -85,7 +85,7 @@ fn selects_object(attempt: &Attempt, typed: Option<&TypedSelector>) -> bool {
 }
 
 /// The namespace of the object, or the object itself if it is one; others of the cluster are always selected.
-fn selects_namespace(ctx: &Context, attempt: &Attempt, typed: Option<&TypedSelector>) -> bool {
+fn selects_namespace(place: Place, attempt: &Attempt, typed: Option<&TypedSelector>) -> bool {
     let Some(selector) = selector(typed) else { return true };
     if attempt.kind.storage == "namespaces" {
         let object = if attempt.new.is_object() { &attempt.new } else { &attempt.old };
@@ -94,6 +94,6 @@ fn selects_namespace(ctx: &Context, attempt: &Attempt, typed: Option<&TypedSelec
     if !attempt.kind.namespaced {
         return true;
     }
-    let namespace = ctx.store.snapshot().find("namespaces", "", attempt.namespace);
+    let namespace = place.snapshot.find("namespaces", "", attempt.namespace);
     namespace.is_some_and(|namespace| selector.matches_value(labels(&namespace.value())))
 }

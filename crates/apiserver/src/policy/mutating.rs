@@ -8,8 +8,9 @@ use stead_api::{Request, Status, apply, patch};
 use stead_kinds::admissionpolicy::{Mutation, Policy};
 
 use super::variables::Vars;
-use super::{Attempt, Denial, Scene, is_used, is_wanted, matching, params, refusal};
+use super::{Denial, Scene, is_used, is_wanted, matching, params, refusal};
 use crate::Context;
+use crate::attempt::Attempt;
 use crate::draft::{Draft, Part};
 
 const POLICIES: &str = "mutatingadmissionpolicies.admissionregistration.k8s.io";
@@ -31,6 +32,18 @@ pub(crate) fn mutate(ctx: &Context, request: &Request, draft: &mut Draft) -> Res
         round(ctx, request, draft, Some(&last))?;
     }
     Ok(draft.new != before)
+}
+
+/// The same after webhooks have made changes: for the policies that want to look again.
+///
+/// # Errors
+/// As `mutate`.
+pub(crate) fn mutate_again(ctx: &Context, request: &Request, draft: &mut Draft) -> Result<bool, Status> {
+    if !matches!(draft.part, Part::Whole | Part::Status) || !is_used(ctx.store.snapshot(), BINDINGS) {
+        return Ok(false);
+    }
+    let after_all = char::MAX.to_string();
+    Ok(round(ctx, request, draft, Some(&after_all))?.is_some())
 }
 
 /// Asks all policies, or those before `last` that want to look again; the name of the last one that made a change.
@@ -82,9 +95,10 @@ fn perform(
 ) -> Result<Option<Value>, String> {
     let Some(spec) = &policy.policy.spec else { return Ok(None) };
     let ignores = spec.failure_policy.as_deref() == Some("Ignore");
-    let matched = matching::matches(ctx, attempt, spec.match_constraints.as_ref());
+    let matched = matching::matches(ctx.place(), attempt, spec.match_constraints.as_ref());
     let Some(matched) = matched.filter(|_| {
-        binding.match_resources.is_none() || matching::matches(ctx, attempt, binding.match_resources.as_ref()).is_some()
+        binding.match_resources.is_none()
+            || matching::matches(ctx.place(), attempt, binding.match_resources.as_ref()).is_some()
     }) else {
         return Ok(None);
     };
@@ -93,11 +107,11 @@ fn perform(
         Ok(params) => params,
         Err(why) => return excuse(Err(format!("failed to configure binding: {why}"))),
     };
-    let mut scene = Scene::of(ctx, attempt, &matched);
+    let mut scene = Scene::of(ctx.place(), attempt, &matched);
     let mut is_changed = false;
     for param in params {
         let param = param.map(|param| param.value());
-        let wanted = is_wanted(&policy.programs, &scene.vars(&policy.programs, param.as_ref()));
+        let wanted = is_wanted(&policy.programs.conditions, &scene.vars(&policy.programs.variables, param.as_ref()));
         match wanted {
             Ok(false) => continue,
             Ok(true) => {}
@@ -105,7 +119,7 @@ fn perform(
         }
         for mutation in &policy.programs.mutations {
             let made = {
-                let vars = scene.vars(&policy.programs, param.as_ref());
+                let vars = scene.vars(&policy.programs.variables, param.as_ref());
                 one(ctx, attempt, mutation, &vars, &scene.new)
             };
             match made {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::admissionregistration::v1::{ParamKind, ParamRef};
 use stead_api::{LabelSelector, Object};
 
-use super::Attempt;
 use crate::Context;
+use crate::attempt::Attempt;
 
 /// The parameters to evaluate a policy with, one after the other; None once when it has none.
 ///

@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 
 use stead_cel::{Asked, CALL_COST_MAX, Error, Program, Result, Value};
 
-pub(super) struct Vars<'a> {
+pub(crate) struct Vars<'a> {
     known: Vec<(&'a str, Value<'a>)>,
     lazy: Rc<Lazy<'a>>,
 }
@@ -21,7 +21,7 @@ struct Lazy<'a> {
 }
 
 impl<'a> Vars<'a> {
-    pub(super) fn of(mut known: Vec<(&'a str, Value<'a>)>, programs: &'a [(String, Program)], budget: u64) -> Vars<'a> {
+    pub(crate) fn of(mut known: Vec<(&'a str, Value<'a>)>, programs: &'a [(String, Program)], budget: u64) -> Vars<'a> {
         let lazy = Rc::new_cyclic(|own| Lazy {
             own: Weak::clone(own),
             known: known.clone(),
@@ -33,7 +33,7 @@ impl<'a> Vars<'a> {
         Vars { known, lazy }
     }
 
-    pub(super) fn evaluate<'v>(&'v self, program: &'a Program) -> Result<Value<'a>> {
+    pub(crate) fn evaluate<'v>(&'v self, program: &'a Program) -> Result<Value<'a>> {
         self.lazy.evaluate(program, &self.known)
     }
 }

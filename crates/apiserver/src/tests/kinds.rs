@@ -229,8 +229,6 @@ fn what_is_kept_and_changes_nothing_says_so() {
     let mut server = Server::new();
     for (kind, word) in [
         ("NetworkPolicy", "does not enforce"),
-        ("ValidatingWebhookConfiguration", "not called"),
-        ("MutatingWebhookConfiguration", "not called"),
         ("FlowSchema", "server's own queues"),
         ("PriorityLevelConfiguration", "server's own queues"),
         ("ServiceCIDR", "not used"),

@@ -14,19 +14,32 @@ use crate::fixture::cluster;
 use crate::names::*;
 
 mod monkey;
+mod webhooks;
 
 struct World {
     plane: Plane,
     now: Timestamp,
     disk: BTreeMap<Key, Bytes>,
     revision: Revision,
+    /// Plays the webhooks: from a review's request to its response; None: it does not answer yet.
+    webhook: fn(&Value) -> Option<Value>,
+    calls: Vec<(CallId, Question)>,
+    asked: Vec<Value>,
 }
 
 impl World {
     fn new() -> World {
         let plane = Plane::restore(7, cluster(), 0, []).expect("an empty store");
         let now = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let mut world = World { plane, now, disk: BTreeMap::new(), revision: 0 };
+        let mut world = World {
+            plane,
+            now,
+            disk: BTreeMap::new(),
+            revision: 0,
+            webhook: |_| Some(json!({"allowed": true})),
+            calls: Vec::new(),
+            asked: Vec::new(),
+        };
         let facts = Bootstrap {
             api_address: Ipv4Addr::new(192, 0, 2, 1),
             api_port: 6443,
@@ -47,7 +60,9 @@ impl World {
             };
         }
         self.revision = batch.revision();
-        batch.synced().replies.into_iter().map(|(_, reply)| reply).collect()
+        let released = batch.synced();
+        self.calls.extend(released.calls);
+        released.replies.into_iter().map(|(_, reply)| reply).collect()
     }
 
     /// Steps until nothing is queued.
@@ -60,6 +75,7 @@ impl World {
             }
             let batch = self.plane.step(self.now, Vec::new());
             self.commit(batch);
+            self.answer_calls();
         }
         panic!("the plane does not come to rest: {:?}", self.plane.queue);
     }
@@ -78,9 +94,21 @@ impl World {
     fn send(&mut self, verb: Verb, path: &str, body: Value) -> Result<(), Status> {
         let Target::Resource(resource) = target(path) else { panic!("{path} is no resource") };
         let user = User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
-        let request = Request::of(Arc::new(user), verb, resource, body);
-        let batch = self.plane.step(self.now, vec![(1, request)]);
-        let reply = self.commit(batch).pop().expect("a reply");
+        let mut request = Request::of(Arc::new(user), verb, resource, body);
+        let reply = loop {
+            let batch = self.plane.step(self.now, vec![(1, request)]);
+            match self.commit(batch).pop().expect("a reply") {
+                Reply::Call(call) => {
+                    let answers = call.questions.iter().map(|question| self.say(question).expect("an answer"));
+                    request = {
+                        let answers = answers.collect();
+                        call.answered(answers)
+                    };
+                }
+                reply => break reply,
+            }
+        };
+        self.answer_calls();
         self.settle();
         match reply {
             Reply::Failure { status, .. } => Err(*status),

@@ -4,9 +4,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use stead_api::{Errors, FieldPath};
-use stead_cel::{Known, Program, Wanted};
+use stead_cel::{Program, Wanted};
 
 use crate::Behavior;
+use crate::expressions::{self, Scope};
 
 /// A policy of either kind and its programs.
 #[derive(Debug)]
@@ -51,9 +52,11 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Policy<T> {
         let value = Value::deserialize(deserializer)?;
         let policy = T::deserialize(&value).map_err(serde::de::Error::custom)?;
         let mut compiler = Compiler {
-            has_params: value["spec"]["paramKind"].is_object(),
-            request: REQUEST.iter().map(ToString::to_string).collect(),
-            variables: Vec::new(),
+            scope: Scope {
+                has_namespace: true,
+                has_params: value["spec"]["paramKind"].is_object(),
+                variables: Some(Vec::new()),
+            },
             faults: Vec::new(),
         };
         let programs = compiler.programs(&value["spec"]);
@@ -78,28 +81,8 @@ impl<T: Behavior> Behavior for Policy<T> {
     }
 }
 
-/// What `request` has.
-const REQUEST: &[&str] = &[
-    "kind",
-    "resource",
-    "subResource",
-    "requestKind",
-    "requestResource",
-    "requestSubResource",
-    "name",
-    "namespace",
-    "operation",
-    "userInfo",
-    "dryRun",
-    "options",
-];
-
 struct Compiler {
-    has_params: bool,
-    /// Members of `request`.
-    request: Vec<String>,
-    /// The variables that are known so far.
-    variables: Vec<String>,
+    scope: Scope,
     faults: Vec<(FieldPath, String, String)>,
 }
 
@@ -139,7 +122,7 @@ impl Compiler {
         for (at, one) in items(spec, "variables") {
             let name = one["name"].as_str().unwrap_or_default().to_owned();
             let program = self.compile(at.child("expression"), &one["expression"], Wanted::Any);
-            self.variables.push(name.clone());
+            self.scope.variables.get_or_insert_default().push(name.clone());
             found.extend(program.map(|program| (name, program)));
         }
         found
@@ -162,19 +145,9 @@ impl Compiler {
 
     fn compile(&mut self, at: FieldPath, source: &Value, wanted: Wanted) -> Option<Program> {
         let source = source.as_str().filter(|source| !source.trim().is_empty())?;
-        let names = ["object", "oldObject", "namespaceObject"];
-        let mut known: Vec<(&str, Known)> = names.into_iter().map(|name| (name, Known::Dyn)).collect();
-        known.push(("request", Known::Members(&self.request)));
-        known.push(("variables", Known::Members(&self.variables)));
-        known.push(("authorizer", Known::Authorizer));
-        if self.has_params {
-            known.push(("params", Known::Dyn));
-        }
-        match stead_cel::compile(source, &known, wanted) {
+        match expressions::compile(source, &self.scope, wanted) {
             Ok(program) => Some(program),
             Err(why) => {
-                let why = why.replace("cel expression must evaluate to a bool", "must evaluate to bool");
-                let why = why.replace("cel expression must evaluate to a string", "must evaluate to string");
                 self.faults.push((at, source.to_owned(), why));
                 None
             }

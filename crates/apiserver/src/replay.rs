@@ -1,0 +1,54 @@
+//! Requests that come again: a decision that meets an open question stops, and is made from the start when the answer is there.
+//!
+//! Contract: what is decided again gives the same names and uids and is of the same time, so that it asks the same questions; what
+//! others have changed since is seen, and asked about again. Both the rounds and the time are bounded.
+
+use jiff::{SignedDuration, Timestamp};
+use stead_api::call::{Question, Replay};
+use stead_api::{Request, Status, Verb};
+
+use crate::reply::CallPlan;
+use crate::{Context, Ids, Reply, webhook, write};
+
+/// How often a request is decided.
+pub const ROUNDS_MAX: u32 = 100;
+/// How long a request may go on asking.
+pub const ASKING_MAX: SignedDuration = SignedDuration::from_secs(60);
+
+pub(crate) fn write(ctx: &mut Context, request: &Request) -> Reply {
+    let is_pinned = request.replay.as_ref().is_some_and(|replay| !replay.asks_nobody);
+    if !is_pinned && !webhook::is_concerned(ctx.store.snapshot(), request) {
+        return write::serve(ctx, request).unwrap_or_else(|_| Reply::failure(Status::internal("nobody can be asked")));
+    }
+    let mut replay = request.replay.as_deref().cloned();
+    let replay = replay.get_or_insert_with(|| Replay::begin(ctx.now, ctx.ids.next_u64()));
+    let mut ids = Ids::seeded(replay.seed);
+    let now = ctx.now;
+    let is_deletion = matches!(request.verb, Verb::Delete | Verb::DeleteCollection);
+    let mut pinned = Context {
+        // A grace period begins when the deletion is granted.
+        now: if is_deletion { now } else { replay.began },
+        store: ctx.store,
+        registry: ctx.registry,
+        ids: &mut ids,
+        cluster: ctx.cluster,
+    };
+    match write::serve(&mut pinned, request) {
+        Ok(reply) => reply,
+        Err(questions) => ask(request, replay, now, questions),
+    }
+}
+
+/// The questions of a request that halted, unless it has asked for too long.
+pub(crate) fn ask(request: &Request, replay: &Replay, now: Timestamp, questions: Vec<Question>) -> Reply {
+    if now.duration_since(replay.began) > ASKING_MAX {
+        return Reply::failure(Status::timeout("Timeout: request did not complete within requested timeout"));
+    }
+    if replay.rounds >= ROUNDS_MAX {
+        let resource = request.resource().cloned().unwrap_or_default();
+        return Reply::failure(Status::modified(&resource.group, &resource.plural, &resource.name));
+    }
+    let replay = Replay { rounds: replay.rounds + 1, ..replay.clone() };
+    let request = Request { replay: Some(Box::new(replay)), ..request.clone() };
+    Reply::Call(Box::new(CallPlan { request, questions }))
+}

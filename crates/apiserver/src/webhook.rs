@@ -1,0 +1,214 @@
+//! Admission webhooks: who is asked about a change, what is asked, and what the answers mean for it.
+//!
+//! Guarantees: mutating webhooks are asked one after the other, in the order of their configurations' names and then as they are
+//! written; those that want to look again are asked again, once, when somebody after them made a change. Validating webhooks are all
+//! asked at once. A webhook whose failure is to be ignored never holds up a change. Nobody is asked about webhooks and policies.
+//! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook.
+
+mod answer;
+mod mutating;
+
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use serde_json::{Map, Value};
+use stead_api::call::Question;
+use stead_api::{Request, Status};
+use stead_kinds::Kind;
+use stead_kinds::webhook::{Configured, Hook};
+use stead_store::Snapshot;
+
+use crate::attempt::Attempt;
+use crate::context::Place;
+use crate::halt::{Halt, answer_to, asks_nobody};
+use crate::policy::{Scene, is_wanted, matching};
+use answer::{Outcome, Verdict};
+
+pub(crate) use mutating::{Course, mutate};
+
+const MUTATING: &str = "mutatingwebhookconfigurations.admissionregistration.k8s.io";
+const VALIDATING: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
+
+/// Whether there are any webhooks.
+pub(crate) fn are_used(snapshot: &Snapshot) -> bool {
+    is_used(snapshot, MUTATING) || is_used(snapshot, VALIDATING)
+}
+
+fn is_used(snapshot: &Snapshot, configurations: &'static str) -> bool {
+    snapshot.list(configurations, "").next().is_some()
+}
+
+/// What a webhook has to say about a change.
+enum Said {
+    /// It is not concerned, or its failure is ignored.
+    Nothing,
+    Unknown(Question),
+    Told(Box<Told>),
+}
+
+struct Told {
+    verdict: Verdict,
+    /// The version that it looked at, and the new object in it.
+    matched: Kind,
+    shown: Value,
+}
+
+/// Asks one webhook.
+///
+/// # Errors
+/// When it cannot be asked and its failure is not ignored, or when it may not be asked.
+fn ask(place: Place, attempt: &Attempt, configuration: &str, hook: &Hook) -> Result<Said, Status> {
+    if hook.constraints.resource_rules.as_deref().unwrap_or_default().is_empty() {
+        return Ok(Said::Nothing);
+    }
+    let Some(matched) = matching::matches(place, attempt, Some(&hook.constraints)) else { return Ok(Said::Nothing) };
+    let scene = Scene::of(place, attempt, &matched);
+    let is_wanted = is_wanted(&hook.conditions, &scene.vars(&[], None));
+    match is_wanted {
+        Ok(true) => {}
+        Err(why) if !hook.is_ignored => {
+            let kind = &attempt.kind;
+            return Err(Status::forbidden(kind.group, kind.plural, attempt.name, &why));
+        }
+        Ok(false) | Err(_) => return Ok(Said::Nothing),
+    }
+    if attempt.is_dry_run && hook.has_side_effects {
+        let why = format!("admission webhook \"{}\" does not support dry run", hook.name);
+        return Err(Status::bad_request(why));
+    }
+    let question = question(&scene, configuration, hook);
+    let Some(answer) = answer_to(attempt.request, &question) else { return Ok(Said::Unknown(question)) };
+    let is_mutating = configuration.starts_with(MUTATING);
+    match answer::read(&hook.name, question.api_version, is_mutating, answer) {
+        Outcome::Verdict(verdict) => Ok(Said::Told(Box::new(Told { verdict, matched, shown: scene.new }))),
+        Outcome::Failed(_) if hook.is_ignored => Ok(Said::Nothing),
+        Outcome::Failed(why) => Err(Status::internal(format!("failed calling webhook \"{}\": {why}", hook.name))),
+    }
+}
+
+fn question(scene: &Scene, configuration: &str, hook: &Hook) -> Question {
+    Question {
+        asked: format!("{configuration}/{}", hook.name),
+        endpoint: hook.endpoint.clone(),
+        ca_bundle: hook.ca_bundle.clone(),
+        seconds: hook.seconds,
+        api_version: if hook.speaks_v1 { "admission.k8s.io/v1" } else { "admission.k8s.io/v1beta1" },
+        kind: "AdmissionReview",
+        request: admission_request(scene).to_string().into(),
+    }
+}
+
+/// The request as reviews have it: what is empty is left out, and the objects come along.
+fn admission_request(scene: &Scene) -> Value {
+    let mut request = Map::new();
+    let is_empty = |value: &Value| value == "" || value.as_object().is_some_and(Map::is_empty);
+    for (field, value) in scene.request.as_object().into_iter().flatten() {
+        let mut value = value.clone();
+        match field.as_str() {
+            "userInfo" => {
+                if let Some(user) = value.as_object_mut() {
+                    user.retain(|_, value| !is_empty(value));
+                }
+            }
+            "dryRun" => {
+                request.insert("object".into(), scene.new.clone());
+                request.insert("oldObject".into(), scene.old.clone());
+            }
+            _ if is_empty(&value) => continue,
+            _ => {}
+        }
+        request.insert(field.clone(), value);
+    }
+    Value::Object(request)
+}
+
+/// Asks the validating webhooks about a change.
+///
+/// # Errors
+/// What the first one that refuses says, or the questions that are open.
+pub(crate) fn validate(place: Place, attempt: &Attempt, warnings: &mut Vec<String>) -> Result<(), Halt> {
+    let mut open = Vec::new();
+    let mut refusal = None;
+    for object in place.snapshot.list(VALIDATING, "") {
+        let configured = object.view::<Configured<ValidatingWebhookConfiguration>>();
+        for hook in &configured.hooks {
+            match ask(place, attempt, &object.key.to_string(), hook)? {
+                Said::Nothing => {}
+                Said::Unknown(question) => open.push(question),
+                Said::Told(told) => {
+                    warn(warnings, &told.verdict.warnings);
+                    refusal = refusal.or(told.verdict.refusal);
+                }
+            }
+        }
+    }
+    match refusal {
+        Some(refusal) => Err(refusal.into()),
+        None if open.is_empty() => Ok(()),
+        None => Err(Halt::Asks(open)),
+    }
+}
+
+/// Asks all webhooks about something that they cannot change: a deletion or a connection.
+///
+/// # Errors
+/// As `validate`, and when a webhook tries to change it.
+pub(crate) fn look_at(place: Place, attempt: &Attempt, warnings: &mut Vec<String>) -> Result<(), Halt> {
+    for object in place.snapshot.list(MUTATING, "") {
+        let configured = object.view::<Configured<MutatingWebhookConfiguration>>();
+        for hook in &configured.hooks {
+            match ask(place, attempt, &object.key.to_string(), hook)? {
+                Said::Nothing => {}
+                Said::Unknown(question) => return Err(Halt::Asks(vec![question])),
+                Said::Told(told) => {
+                    warn(warnings, &told.verdict.warnings);
+                    told.verdict.refusal.map_or(Ok(()), Err)?;
+                    if told.verdict.patch.is_some() {
+                        return Err(mutating::not_supported(&hook.name).into());
+                    }
+                }
+            }
+        }
+    }
+    validate(place, attempt, warnings)
+}
+
+/// Asks all webhooks about an object that is sent to a subresource; what they make of it.
+///
+/// # Errors
+/// As `validate`.
+pub(crate) fn of_body(place: Place, attempt: Option<Attempt>, warnings: &mut Vec<String>) -> Result<Value, Halt> {
+    let Some(mut attempt) = attempt else { return Ok(Value::Null) };
+    if !is_concerned(place.snapshot, attempt.request) {
+        return Ok(attempt.new);
+    }
+    for object in place.snapshot.list(MUTATING, "") {
+        let configured = object.view::<Configured<MutatingWebhookConfiguration>>();
+        for hook in &configured.hooks {
+            let patched = match ask(place, &attempt, &object.key.to_string(), hook)? {
+                Said::Nothing => continue,
+                Said::Unknown(question) => return Err(Halt::Asks(vec![question])),
+                Said::Told(told) => {
+                    warn(warnings, &told.verdict.warnings);
+                    told.verdict.refusal.map_or(Ok(()), Err)?;
+                    mutating::patched(&told.shown, told.verdict.patch.as_ref())?
+                }
+            };
+            attempt.new = patched.unwrap_or(attempt.new);
+        }
+    }
+    validate(place, &attempt, warnings)?;
+    Ok(attempt.new)
+}
+
+/// Whether anybody is to be asked about a request.
+pub(crate) fn is_concerned(snapshot: &Snapshot, request: &Request) -> bool {
+    !asks_nobody(request) && are_used(snapshot)
+}
+
+/// A warning is told once.
+fn warn(warnings: &mut Vec<String>, more: &[String]) {
+    for warning in more {
+        if !warnings.contains(warning) {
+            warnings.push(warning.clone());
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Webhooks: the questions of decisions go out, the answers come back, and whoever waits goes on.
+//!
+//! Guarantees: nothing of this happens on the plane's thread; every question is answered within its own time, if only with why it
+//! was not; a Service's ready endpoint is called straight, by what the published head says.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use ring::rand::SecureRandom;
+use stead_api::Request;
+use stead_api::call::{Answer, Endpoint, Question, Said};
+use stead_apiserver::CallPlan;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::Server;
+use crate::outbound::Peer;
+use crate::plane::Waiting;
+use crate::trust::Trust;
+
+/// The largest answer that is read: a patch of the largest object, in base64, and something around it.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Questions of one decision that are open at once: the deletion of a whole collection asks about each object.
+const OPEN_MAX: usize = 32;
+
+/// Has the plane's questions asked from now on.
+pub fn start(server: &Arc<Server>, runtime: &Handle) {
+    let (server, runtime) = (Arc::downgrade(server), runtime.clone());
+    let plane = server.upgrade().map(|server| server.plane.clone());
+    let asker = move |waiting| {
+        runtime.spawn(go_on(Weak::clone(&server), waiting));
+    };
+    if let Some(plane) = plane {
+        plane.ask_through(Box::new(asker));
+    }
+}
+
+async fn go_on(server: Weak<Server>, waiting: Waiting) {
+    let Some(server) = server.upgrade() else { return };
+    match waiting {
+        Waiting::Request(plan, answer) => {
+            let request = answered(&server, *plan).await;
+            server.plane.ask(request, answer);
+        }
+        Waiting::Own(id, question) => {
+            let said = ask(&server, &question).await;
+            let plane = server.plane.clone();
+            // Waits for a place among the plane's requests.
+            let _ = tokio::task::spawn_blocking(move || plane.answer(id, said)).await;
+        }
+    }
+}
+
+/// Asks all questions of a request, which then knows the answers.
+pub async fn answered(server: &Arc<Server>, plan: CallPlan) -> Request {
+    let mut answers = Vec::with_capacity(plan.questions.len());
+    if let [question] = plan.questions.as_slice() {
+        answers.push(ask(server, question).await);
+        return plan.answered(answers);
+    }
+    let places = Arc::new(Semaphore::new(OPEN_MAX));
+    let mut tasks = JoinSet::new();
+    for (index, question) in plan.questions.iter().cloned().enumerate() {
+        let (server, places) = (Arc::clone(server), Arc::clone(&places));
+        tasks.spawn(async move {
+            let _place = places.acquire().await;
+            (index, ask(&server, &question).await)
+        });
+    }
+    let mut said: Vec<Option<Answer>> = vec![None; plan.questions.len()];
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((index, answer)) = done {
+            said[index] = Some(answer);
+        }
+    }
+    let lost = || Answer { uid: String::new(), said: Err("the call was broken off".into()) };
+    answers.extend(said.into_iter().map(|one| one.unwrap_or_else(lost)));
+    plan.answered(answers)
+}
+
+/// Asks one question.
+async fn ask(server: &Server, question: &Question) -> Answer {
+    let uid = fresh_uid();
+    let said = exchange(server, question, &uid).await;
+    Answer { uid, said }
+}
+
+async fn exchange(server: &Server, question: &Question, uid: &str) -> Result<Said, String> {
+    let url = question.url();
+    let failed = |why: String| format!("Post \"{url}\": {why}");
+    let peer = peer(server, question).map_err(failed)?;
+    let place: Uri = url.parse().map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
+    headers.insert(USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
+    let within = Duration::from_secs(question.seconds.into());
+    let sent = (Method::POST, place, headers);
+    let answer = server.outbound.exchange(&peer, sent, question.body(uid), within, ANSWER_BYTES_MAX).await;
+    let (code, _, body) = answer.map_err(|error| error.to_string())?;
+    Ok(Said { code: code.as_u16(), body })
+}
+
+fn peer(server: &Server, question: &Question) -> Result<Peer, String> {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let trust = Trust::bundle(&question.ca_bundle);
+    match &question.endpoint {
+        Endpoint::Url(_) => Ok(Peer::of_url(trust)),
+        Endpoint::Service { namespace, name, port, .. } => {
+            let head = server.plane.head();
+            let turn = TURN.fetch_add(1, Ordering::Relaxed);
+            let found = stead_apiserver::resolve(&head.store.snapshot, namespace, name, (*port).into(), turn);
+            found.map(|address| Peer::of_service(trust, address)).map_err(|status| status.message)
+        }
+    }
+}
+
+fn fresh_uid() -> String {
+    let mut bytes = [0; 16];
+    // Without chance it is only a name that others have, too.
+    let _ = ring::rand::SystemRandom::new().fill(&mut bytes);
+    let hex = u128::from_be_bytes(bytes);
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        (hex >> 96) as u32,
+        (hex >> 80) as u16,
+        (hex >> 64) as u16 & 0xfff,
+        0x8000 | ((hex >> 48) as u16 & 0x3fff),
+        hex & 0xffff_ffff_ffff
+    )
+}
