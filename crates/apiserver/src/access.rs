@@ -7,6 +7,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use stead_api::{Request, Status, Target, User, Verb};
 use stead_store::Snapshot;
 
+use crate::node_authorizer;
+
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes<'a> {
@@ -19,6 +21,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// A non-resource path; empty when a resource is meant.
     pub path: &'a str,
+    /// What a list, watch or deletion of many is narrowed to.
+    pub field_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
@@ -34,8 +38,17 @@ impl<'a> Attributes<'a> {
                 namespace: &resource.namespace,
                 name: if resource.name.is_empty() { named_by_selector(request) } else { &resource.name },
                 path: "",
+                field_selector: &request.options.field_selector,
             },
         }
+    }
+
+    /// The one value that the field selector leaves a field.
+    pub(crate) fn selected(&self, field: &str) -> Option<&'a str> {
+        let terms = self.field_selector.split(',').filter_map(|term| term.trim().split_once('='));
+        let mut found =
+            terms.filter(|(name, _)| *name == field).map(|(_, value)| value.strip_prefix('=').unwrap_or(value));
+        found.next().filter(|value| !value.is_empty())
     }
 
     fn resource_text(&self) -> String {
@@ -95,6 +108,13 @@ pub fn allowed(snapshot: &Snapshot, user: &User, wanted: &Attributes) -> Result<
     if user.is_in("system:masters") {
         return Ok(());
     }
+    // What the node authorizer says is told before what RBAC says.
+    let of_node = node_authorizer::node_of(user).map(|node| node_authorizer::judge(snapshot, node, wanted));
+    let why_not_node = match of_node {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(why)) => why,
+        None => String::new(),
+    };
     let mut missing = Vec::new();
     let mut found = false;
     let namespace = if wanted.path.is_empty() { wanted.namespace } else { "" };
@@ -104,8 +124,9 @@ pub fn allowed(snapshot: &Snapshot, user: &User, wanted: &Attributes) -> Result<
     });
     match (found, missing.is_empty()) {
         (true, _) => Ok(()),
-        (false, true) => Err(String::new()),
-        (false, false) => Err(format!("RBAC: {}", join(missing))),
+        (false, true) => Err(why_not_node),
+        (false, false) if why_not_node.is_empty() => Err(format!("RBAC: {}", join(missing))),
+        (false, false) => Err(format!("{why_not_node}\nRBAC: {}", join(missing))),
     }
 }
 

@@ -6,6 +6,7 @@
 mod certificates;
 mod ingress;
 mod limits;
+pub(crate) mod node;
 mod owners;
 mod pod;
 mod podsecurity;
@@ -63,6 +64,7 @@ const PART_RULES: &[(&str, Part, Rule)] =
     &[(CERTIFICATES, Part::Approval, certificates::approve), (CERTIFICATES, Part::Status, certificates::sign)];
 
 pub(crate) fn admit(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
+    node::restrict(ctx, request, draft)?;
     owners::permitted(ctx, request, draft)?;
     let rules = RULES.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, rules)| *rules);
     rules.unwrap_or_default().iter().try_for_each(|rule| rule(ctx, request, draft))
@@ -81,6 +83,7 @@ pub(crate) fn check(
 
 /// Rules of status and other subresources.
 pub(crate) fn admit_part(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
+    node::restrict(ctx, request, draft)?;
     let meant = |(storage, part, _): &&(&str, Part, Rule)| *storage == draft.kind.storage && *part == draft.part;
     match PART_RULES.iter().find(meant) {
         Some((_, _, rule)) => rule(ctx, request, draft),

@@ -8,6 +8,8 @@ mod joining;
 mod roles;
 mod services;
 
+pub(crate) use roles::node_rules;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -81,8 +83,15 @@ fn make_roles(maker: &mut Maker) {
             groups.iter().map(|group| json!({"apiGroup": RBAC, "kind": "Group", "name": group})).collect();
         let binding = json!({"metadata": metadata(name), "subjects": subjects,
             "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}});
-        maker.missing(RBAC, "clusterrolebindings", "", binding);
+        match groups.is_empty() {
+            true => maker.kept(RBAC, "clusterrolebindings", "", "subjects", binding),
+            false => maker.missing(RBAC, "clusterrolebindings", "", binding),
+        }
     }
+    let account = json!({"kind": "ServiceAccount", "name": "directory-provisioner", "namespace": "kube-system"});
+    let binding = json!({"metadata": {"name": "stead:directory-provisioner"}, "subjects": [account],
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "stead:directory-provisioner"}});
+    maker.missing(RBAC, "clusterrolebindings", "", binding);
     for (name, role, group) in joining::CLUSTER_BINDINGS {
         let binding = json!({"metadata": {"name": name},
             "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group}],
@@ -260,7 +269,9 @@ impl Maker<'_, '_> {
         let Some(mut stored) = self.stored(group, plural, namespace, &body) else {
             return self.missing(group, plural, namespace, body);
         };
-        if fields.iter().all(|field| stored[*field] == body[*field]) {
+        let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        let is_same = |a: &Value, b: &Value| a == b || (is_empty(a) && is_empty(b));
+        if fields.iter().all(|field| is_same(&stored[*field], &body[*field])) {
             return;
         }
         for field in fields {
@@ -272,11 +283,11 @@ impl Maker<'_, '_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::fixture::Server;
 
-    fn facts(port: u16) -> Bootstrap {
+    pub(crate) fn facts(port: u16) -> Bootstrap {
         Bootstrap {
             api_address: Ipv4Addr::new(192, 0, 2, 7),
             api_port: port,

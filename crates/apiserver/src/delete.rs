@@ -15,7 +15,7 @@ use crate::draft::time_text;
 use crate::encode::ListMeta;
 use crate::halt::Halt;
 use crate::select::Selection;
-use crate::{Context, Reply, custom, policy, target, webhook};
+use crate::{Context, Reply, admission, custom, policy, target, webhook};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -184,6 +184,7 @@ pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> R
 
 /// Asks policies and webhooks.
 fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, told: &mut Vec<String>) -> Result<(), Halt> {
+    admission::node::restrict_removal(request, kind, object, "delete")?;
     policy::validate_deletion(ctx, request, kind, object, told)?;
     if !webhook::is_concerned(ctx.store.snapshot(), request) {
         return Ok(());

@@ -14,7 +14,7 @@ use crate::delete::{self, DeleteOptions};
 use crate::draft::{Draft, time_text};
 use crate::halt::Halt;
 use crate::subresource::success;
-use crate::{Context, Reply, target, webhook};
+use crate::{Context, Reply, admission, target, webhook};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 /// A budget that records more disrupted pods than this is refused until its controller has cleaned up.
@@ -36,6 +36,7 @@ pub(crate) fn evict(
     let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
+    admission::node::restrict_removal(request, kind, &object, "evict")?;
     let attempt = Attempt::of_subresource(request, *kind, "CREATE", (EVICTION, request.body.clone()));
     let body = webhook::of_body(ctx.place(), attempt, warnings)?;
     let mut options = DeleteOptions::read(&body["deleteOptions"], request)?;

@@ -34,7 +34,8 @@ pub fn impersonate(snapshot: &Snapshot, asker: &User, wanted: &Impersonation) ->
         return Err(Status::internal("groups, uid or extra cannot be impersonated without a user"));
     }
     let may = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
-        let attributes = Attributes { verb: "impersonate", group, resource, subresource, namespace, name, path: "" };
+        let attributes =
+            Attributes { verb: "impersonate", group, resource, subresource, namespace, name, ..Attributes::default() };
         authorize(snapshot, asker, &attributes)
     };
     let account = wanted.user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));

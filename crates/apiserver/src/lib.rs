@@ -29,6 +29,7 @@ mod impersonate;
 mod jsonpath;
 mod long_list;
 mod managed;
+mod node_authorizer;
 mod openapi;
 mod page;
 mod pipeline;

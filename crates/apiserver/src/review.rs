@@ -9,6 +9,7 @@ use stead_api::{Errors, FieldPath, Object, Request, Resource, Status, TokenClaim
 use stead_kinds::Kind;
 
 use crate::access::{self, Attributes};
+use crate::admission::node::restrict_token;
 use crate::authenticate::{DEFAULT_AUDIENCE, authenticate};
 use crate::reply::SignPlan;
 use crate::{Head, Reply};
@@ -63,7 +64,7 @@ fn reviewed_user(spec: &Value) -> Result<User, Status> {
         name: spec["user"].as_str().unwrap_or_default().to_owned(),
         uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
         groups: texts(&spec["groups"]),
-        ..User::default()
+        extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
     };
     if user.name.is_empty() && user.groups.is_empty() {
         let mut errors = Errors::default();
@@ -86,9 +87,19 @@ fn access_review(head: &Head, request: &Request, user: &User) -> Result<Value, S
     let place = if on_path.is_object() { on_path } else { on_resource };
     let fields = ["verb", "group", "resource", "subresource", "namespace", "name", "path"].map(|f| text(place, f));
     let [verb, group, resource, subresource, namespace, name, path] = fields.each_ref().map(String::as_str);
+    let field_selector = text(&place["fieldSelector"], "rawSelector");
     let wanted = match on_path.is_object() {
         true => Attributes { verb, path, ..Attributes::default() },
-        false => Attributes { verb, group, resource, subresource, namespace, name, path: "" },
+        false => Attributes {
+            verb,
+            group,
+            resource,
+            subresource,
+            namespace,
+            name,
+            path: "",
+            field_selector: &field_selector,
+        },
     };
     Ok(match access::allowed(&head.store.snapshot, user, &wanted) {
         Ok(()) => json!({"allowed": true}),
@@ -156,6 +167,7 @@ fn token_request(head: &Head, now: Timestamp, request: &Request, resource: &Reso
     let account = snapshot
         .find("serviceaccounts", &resource.namespace, &resource.name)
         .ok_or_else(|| Status::not_found("", "serviceaccounts", &resource.name))?;
+    restrict_token(snapshot, request, resource)?;
     let spec = &request.body["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_SECONDS_DEFAULT);
     check_expiration(seconds, &resource.name)?;

@@ -5,6 +5,7 @@ mod custom;
 mod forms;
 mod kinds;
 mod limits;
+mod nodes;
 mod old;
 mod policies;
 mod reads;

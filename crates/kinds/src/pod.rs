@@ -3,7 +3,10 @@
 pub mod amounts;
 pub mod columns;
 pub mod qos;
+mod references;
 mod update;
+
+pub use references::references;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

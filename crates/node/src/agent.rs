@@ -11,7 +11,7 @@ use stead_api::{Key, Object, Request, Revision, Status};
 use stead_store::Snapshot;
 
 use crate::action::{Action, ContainerRef, Image, Machine, Observation, PodRef, PodUid, World};
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, provisioner_user};
 use crate::event::{Note, Recorder, Subject};
 use crate::node::NodeDuty;
 use crate::reclaim::Reclaim;
@@ -264,7 +264,7 @@ impl NodeAgent {
         let uid = object.meta.uid.clone();
         self.by_key.insert(key.clone(), uid.clone());
         let pod = PodRef { uid: uid.clone(), namespace: key.namespace.to_string(), name: key.name.to_string() };
-        let references = volume::references(&object.view());
+        let references = stead_kinds::pod::references(&object.view());
         let references: Vec<Key> = references.iter().map(|(k, name)| Key::new(k, &key.namespace, name)).collect();
         for key in &references {
             self.users.entry(key.clone()).or_default().insert(uid.clone());
@@ -367,9 +367,13 @@ impl NodeAgent {
     }
 
     pub(crate) fn request(&mut self, pending: Pending, verb: Verb, resource: Resource, body: Value) {
+        let user = match pending {
+            Pending::Reclaim(_) => provisioner_user(),
+            _ => Arc::clone(&self.config.user),
+        };
         let id = self.next_request;
         self.next_request += 1;
-        let mut request = Request::of(Arc::clone(&self.config.user), verb, resource, body);
+        let mut request = Request::of(user, verb, resource, body);
         request.user_agent = "kubelet/stead".into();
         self.pending.insert(id, pending);
         self.outputs.push(Output::Request(id, Box::new(request)));

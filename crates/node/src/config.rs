@@ -88,6 +88,16 @@ pub fn node_user(name: &str) -> Arc<User> {
     })
 }
 
+/// As whom an agent releases the directories that it provisioned: nodes may not write volumes.
+pub fn provisioner_user() -> Arc<User> {
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
+    Arc::new(User {
+        name: "system:serviceaccount:kube-system:directory-provisioner".into(),
+        groups: groups.map(str::to_owned).to_vec(),
+        ..User::default()
+    })
+}
+
 impl NodeConfig {
     /// What the node has of a resource; all of it can be given to pods.
     pub fn allocatable(&self, resource: &str) -> Option<Quantity> {

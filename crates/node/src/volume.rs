@@ -130,38 +130,6 @@ pub fn is_read_only(typed: &Pod, name: &str, _snapshot: &Snapshot) -> bool {
         || volume.persistent_volume_claim.as_ref().is_some_and(|claim| claim.read_only == Some(true))
 }
 
-/// The ConfigMaps, Secrets and claims a pod names: what wakes it when it changes.
-pub fn references(typed: &Pod) -> Vec<(&'static str, String)> {
-    let mut names: Vec<(&'static str, String)> = Vec::new();
-    let Some(spec) = &typed.spec else { return names };
-    let pod_name = typed.metadata.name.as_deref().unwrap_or_default();
-    for volume in spec.volumes.iter().flatten() {
-        names.extend(volume.config_map.iter().map(|s| ("configmaps", s.name.clone())));
-        names.extend(volume.secret.iter().map(|s| ("secrets", s.secret_name.clone().unwrap_or_default())));
-        names.extend(volume.persistent_volume_claim.iter().map(|s| ("persistentvolumeclaims", s.claim_name.clone())));
-        names
-            .extend(volume.ephemeral.iter().map(|_| ("persistentvolumeclaims", format!("{pod_name}-{}", volume.name))));
-        for source in volume.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
-            names.extend(source.config_map.iter().map(|s| ("configmaps", s.name.clone())));
-            names.extend(source.secret.iter().map(|s| ("secrets", s.name.clone())));
-        }
-    }
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
-        for source in container.env_from.iter().flatten() {
-            names.extend(source.config_map_ref.iter().map(|s| ("configmaps", s.name.clone())));
-            names.extend(source.secret_ref.iter().map(|s| ("secrets", s.name.clone())));
-        }
-        for source in container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()) {
-            names.extend(source.config_map_key_ref.iter().map(|s| ("configmaps", s.name.clone())));
-            names.extend(source.secret_key_ref.iter().map(|s| ("secrets", s.name.clone())));
-        }
-    }
-    names.extend(spec.image_pull_secrets.iter().flatten().map(|s| ("secrets", s.name.clone())));
-    names.sort();
-    names.dedup();
-    names
-}
-
 struct Resolving<'a> {
     typed: &'a Pod,
     around: &'a Around<'a>,

@@ -62,30 +62,40 @@ const ADMIN: &[(&str, &str, &str)] = &[
     ("rbac.authorization.k8s.io", "rolebindings roles", "create delete deletecollection get list patch update watch"),
 ];
 
-/// What a node's agent does.
+/// What a node may do, where the node authorizer does not say more.
 const NODE: &[(&str, &str, &str)] = &[
     ("authentication.k8s.io", "tokenreviews", "create"),
     ("authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews", "create"),
-    ("core", "services endpoints namespaces", READ),
-    ("core", "nodes", "create get list watch patch update"),
+    ("core", "services", READ),
+    ("core", "nodes", "create get list watch"),
     ("core", "nodes/status", "patch update"),
+    ("core", "nodes", "patch update"),
     ("core", "events", "create patch update"),
-    ("core", "pods", "get list watch create delete"),
-    ("core", "pods/status", "get patch update"),
+    ("events.k8s.io", "events", "create patch update"),
+    ("core", "pods", READ),
+    ("core", "pods", "create delete"),
+    ("core", "pods/status", "patch update"),
     ("core", "pods/eviction", "create"),
-    ("core", "configmaps secrets serviceaccounts", READ),
-    ("core", "serviceaccounts/token", "create"),
-    ("core", "persistentvolumeclaims persistentvolumes", READ),
-    ("core", "persistentvolumeclaims/status", "get patch update"),
-    ("core", "persistentvolumes", "patch update"),
-    ("discovery.k8s.io", "endpointslices", READ),
+    ("core", "configmaps secrets", READ),
+    ("core", "persistentvolumeclaims persistentvolumes", "get"),
+    ("core", "endpoints", "get"),
     ("certificates.k8s.io", "certificatesigningrequests", "create get list watch"),
-    ("node.k8s.io", "runtimeclasses", READ),
-    ("storage.k8s.io", "csidrivers storageclasses", READ),
-    ("storage.k8s.io", "csinodes", "create delete get patch update"),
+    ("coordination.k8s.io", "leases", "create delete get patch update"),
     ("storage.k8s.io", "volumeattachments", "get"),
-    ("coordination.k8s.io", "leases", "create delete get list patch update watch"),
+    ("core", "serviceaccounts/token", "create"),
+    ("core", "persistentvolumeclaims/status", "get patch update"),
+    ("storage.k8s.io", "csidrivers", READ),
+    ("storage.k8s.io", "csinodes", "create delete get patch update"),
+    ("node.k8s.io", "runtimeclasses", READ),
+    ("resource.k8s.io", "resourceclaims", "get"),
+    ("resource.k8s.io", "resourceslices", "create delete deletecollection get list patch update watch"),
+    ("core", "serviceaccounts", "get"),
 ];
+
+/// The rules of a node.
+pub(crate) fn node_rules() -> Value {
+    rules(NODE.iter().copied())
+}
 
 const DISCOVERY: &str = "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/";
 const PUBLIC: &str = "/healthz /livez /readyz /version /version/";
@@ -141,7 +151,8 @@ pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
             ]),
         ),
         ("system:auth-delegator", rules(delegation)),
-        ("system:node", rules(NODE.iter().copied())),
+        ("system:node", node_rules()),
+        ("stead:directory-provisioner", rules([("core", "persistentvolumes", "get patch")])),
     ]
 }
 
@@ -170,5 +181,6 @@ pub(super) const BINDINGS: &[(&str, &[&str])] = &[
     ("system:public-info-viewer", &["system:authenticated", "system:unauthenticated"]),
     ("system:service-account-issuer-discovery", &["system:serviceaccounts"]),
     ("system:monitoring", &["system:monitoring"]),
-    ("system:node", &["system:nodes"]),
+    // To nobody: what a node may do, the node authorizer says.
+    ("system:node", &[]),
 ];

@@ -64,6 +64,7 @@ impl<'a> Question<'a> {
                 namespace: &wanted.namespace,
                 name: &wanted.name,
                 path: "",
+                field_selector: "",
             },
             _ => return None,
         };

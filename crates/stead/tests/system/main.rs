@@ -21,6 +21,7 @@ mod jobs;
 mod kubectl;
 mod lifecycle;
 mod manifests;
+mod noderights;
 mod nodes;
 mod pods;
 mod reboot;
