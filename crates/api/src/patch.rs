@@ -49,9 +49,19 @@ pub fn json_patch(live: &Value, patch: &Value) -> Result<Value, Status> {
                 return Err(rejected());
             }
         }
-        json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|_| rejected())?;
+        if !finds_nothing(operation, &patched) {
+            json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|_| rejected())?;
+        }
     }
     Ok(patched)
+}
+
+/// Whether an operation tests that a field is null, and it is not there: to Kubernetes that is the same, beyond the RFC, and clients
+/// that add a first finalizer rely on it.
+fn finds_nothing(operation: &PatchOperation, document: &Value) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let is_field = |parent: &json_patch::jsonptr::Pointer| parent.resolve(document).is_ok_and(Value::is_object);
+    test.value.is_null() && test.path.resolve(document).is_err() && test.path.parent().is_some_and(is_field)
 }
 
 /// Roughly the bytes of a value as JSON.
@@ -108,7 +118,13 @@ mod tests {
             {"op": "copy", "from": "/a", "path": "/e~1f"}, {"op": "move", "from": "/c", "path": "/g"}]);
         let expected = json!({"a": {"b": [2, 3]}, "e/f": {"b": [2, 3]}, "g": {"d": null}});
         assert_eq!(json_patch(&live, &patch), Ok(expected));
+        let first =
+            json!([{"op": "test", "path": "/a/f", "value": null}, {"op": "add", "path": "/a/f", "value": ["x"]}]);
+        assert_eq!(json_patch(&live, &first), Ok(json!({"a": {"b": [1, 2], "f": ["x"]}, "c": "x"})));
         for bad in [
+            json!([{"op": "test", "path": "/a/b", "value": null}]),
+            json!([{"op": "test", "path": "/a/b/7", "value": null}]),
+            json!([{"op": "test", "path": "/x/y", "value": null}]),
             json!([{"op": "test", "path": "/c", "value": "y"}]),
             json!([{"op": "remove", "path": "/x"}]),
             json!([{"op": "add", "path": "/x/y", "value": 1}]),
