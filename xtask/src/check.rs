@@ -14,6 +14,9 @@ const SEEDS: &str = "1000";
 pub fn test() -> Result<()> {
     packages::ensure(packages::BUILD)?;
     packages::ensure(packages::TEST)?;
+    if packages::which("npm").is_none() {
+        packages::ensure(packages::JAVASCRIPT)?;
+    }
     if packages::which("kubectl").is_none() {
         bail!(
             "the tests drive the real kubectl (1.30 or later), which is not on this machine: install it and run again"

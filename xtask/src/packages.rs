@@ -24,6 +24,9 @@ pub const TEST: &[&str] = &[
     "python3-venv",
 ];
 
+/// Needed by the tests where the machine has no Node.js of its own.
+pub const JAVASCRIPT: &[&str] = &["nodejs", "npm"];
+
 /// Installs what is missing of these packages.
 pub fn ensure(packages: &[&str]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|package| !is_installed(package)).collect();

@@ -25,7 +25,7 @@ pub fn python() -> PathBuf {
 }
 
 /// Has a client installed if it is not yet, and says where.
-fn installed(client: &str, lock_file: &Path, install: impl FnOnce(&Path)) -> PathBuf {
+pub fn installed(client: &str, lock_file: &Path, install: impl FnOnce(&Path)) -> PathBuf {
     let locked = fs::read(lock_file).unwrap_or_else(|error| panic!("{}: {error}", lock_file.display()));
     let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
     fs::create_dir_all(&all).expect("the target directory is writable");
@@ -47,7 +47,7 @@ fn fingerprint(bytes: &[u8]) -> u64 {
     digest.as_ref().iter().take(4).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
 }

@@ -9,4 +9,6 @@ mod cluster;
 #[path = "../system/images.rs"]
 mod images;
 mod install;
+mod node;
 mod python;
+mod rust;
