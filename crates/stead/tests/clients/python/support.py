@@ -29,7 +29,7 @@ class Case(unittest.TestCase):
             call(*arguments, **named)
         error = caught.exception
         body = json.loads(error.body)
-        self.assertEqual((error.status, body["code"], body["reason"]), (status, status, reason), error.body)
+        self.assertEqual((error.status, body["code"], body.get("reason", "")), (status, status, reason), error.body)
         self.assertEqual((body["kind"], body["apiVersion"], body["status"]), ("Status", "v1", "Failure"))
         self.assertEqual(error.headers["Content-Type"], "application/json")
         return body

@@ -1,8 +1,10 @@
 """An operator written with kopf, killed and started again."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from kubernetes import client
@@ -38,10 +40,10 @@ class Kopf(Case):
         client.ApiextensionsV1Api().delete_custom_resource_definition("shops.clients.example")
         super().tearDownClass()
 
-    def operator(self):
+    def operator(self, file="operator_of_shops.py", **environment):
         here = os.path.dirname(os.path.abspath(__file__))
-        command = [sys.executable, "-m", "kopf", "run", "--quiet", "--standalone", "-n", self.namespace, "operator_of_shops.py"]
-        running = subprocess.Popen(command, cwd=here)
+        command = [sys.executable, "-m", "kopf", "run", "--quiet", "--standalone", "-n", self.namespace, file]
+        running = subprocess.Popen(command, cwd=here, env={**os.environ, **environment})
         self.addCleanup(running.wait)
         self.addCleanup(running.kill)
         return running
@@ -106,6 +108,38 @@ class Kopf(Case):
         self.custom.delete_namespaced_custom_object(*self.of, "vain")
         self.custom.delete_namespaced_custom_object(*self.of, "second")
         self.eventually(lambda: not self.custom.list_namespaced_custom_object(*self.of)["items"], "all shops are gone")
+
+    def test_webhooks_change_and_judge(self):
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        certificate, key = os.path.join(folder, "certificate"), os.path.join(folder, "key")
+        # Signed by itself and fit to sign others, as most make it.
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+             "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        running = self.operator("operator_with_webhooks.py", CERTIFICATE=certificate, KEY=key)
+        hooks = client.AdmissionregistrationV1Api()
+        listed = lambda: [
+            hook for which in (hooks.list_validating_webhook_configuration, hooks.list_mutating_webhook_configuration)
+            for item in which().items if item.metadata.name == "shops.clients.example" for hook in item.webhooks or []]
+        self.eventually(lambda: len(listed()) == 3, "the operator registers its webhooks")
+        self.open("kept", 1)
+        meta = self.shop("kept")["metadata"]
+        self.assertEqual(meta["labels"], {"street": "high"})
+        self.assertTrue(meta["annotations"]["opened-by"])
+        body = self.refused(422, "", self.open, "bad", -1)
+        self.assertIn("denied the request: shelves hang on walls", body["message"])
+        patch = self.custom.patch_namespaced_custom_object
+        body = self.refused(422, "", patch, *self.of, "kept", {"spec": {"shelves": -5}})
+        self.assertIn('admission webhook "judge.', body["message"])
+        body = self.refused(403, "", self.custom.delete_namespaced_custom_object, *self.of, "kept")
+        self.assertIn("this shop is listed", body["message"])
+        warned = self.custom.patch_namespaced_custom_object_with_http_info(*self.of, "kept", {"spec": {"shelves": 10}})
+        self.assertIn("that is a warehouse", warned[2]["Warning"])
+        running.terminate()
+        running.wait()
+        self.eventually(lambda: not listed(), "the operator takes its webhooks away")
+        self.custom.delete_namespaced_custom_object(*self.of, "kept")
 
 
 if __name__ == "__main__":
