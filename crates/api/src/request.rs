@@ -33,7 +33,7 @@ pub enum Verb {
     Patch(PatchType),
     Delete,
     DeleteCollection,
-    /// GET or POST on a streaming subresource (exec, attach, portforward, proxy).
+    /// GET or POST on a streaming subresource (exec, attach, portforward).
     Connect,
 }
 
@@ -189,7 +189,7 @@ impl Request {
 }
 
 /// Subresources that are long-lived connections.
-const CONNECT: &[&str] = &["exec", "attach", "portforward", "proxy"];
+const CONNECT: &[&str] = &["exec", "attach", "portforward"];
 
 /// Splits a path into its target. `path` is percent-encoded as received.
 pub fn target(path: &str) -> Target {

@@ -1,7 +1,7 @@
-//! Streams to containers: which node, pod and container a log, exec, attach, port-forward or proxy request means (K-06, K-07).
+//! Streams to containers: which node, pod and container a log, exec, attach or port-forward request means (K-06, K-07).
 
 use k8s_openapi::api::core::v1::Pod;
-use stead_api::{Request, Resource, Status};
+use stead_api::{Request, Status};
 use stead_kinds::Kind;
 
 use crate::reply::StreamPlan;
@@ -10,7 +10,7 @@ use crate::{Head, Reply, target};
 pub(crate) fn serve(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     let resource = request.resource().ok_or_else(Status::no_such_path)?;
     if kind.storage != "pods" {
-        return proxy(head, request, kind, resource);
+        return Err(Status::no_such_path());
     }
     let object = target::find(head, kind, request)?;
     let pod = object.view::<Pod>();
@@ -61,55 +61,6 @@ fn container(pod: &Pod, asked: &str) -> Result<String, Status> {
         message.push_str(&format!(" or one of the init containers: [{}]", inits.join(" ")));
     }
     Err(Status::bad_request(message))
-}
-
-/// Services are proxied to one of their ready pods (N-20).
-fn proxy(head: &Head, request: &Request, kind: &Kind, resource: &Resource) -> Result<Reply, Status> {
-    use k8s_openapi::api::discovery::v1::EndpointSlice;
-    if kind.storage != "services" {
-        return Err(Status::no_such_path());
-    }
-    let mut parts = resource.name.rsplitn(3, ':');
-    let (last, middle) = (parts.next().unwrap_or_default(), parts.next());
-    // name, name:port, or scheme:name:port
-    let (service, port) = match middle {
-        Some(name) => (name, last),
-        None => (last, ""),
-    };
-    let snapshot = &head.store.snapshot;
-    if snapshot.find("services", &resource.namespace, service).is_none() {
-        return Err(Status::not_found("", "services", service));
-    }
-    for slice in
-        snapshot.indexed("endpointslices.discovery.k8s.io", &format!("label:kubernetes.io/service-name={service}"))
-    {
-        if *slice.key.namespace != *resource.namespace {
-            continue;
-        }
-        let slice = slice.view::<EndpointSlice>();
-        let wanted = slice.ports.iter().flatten().find(|one| {
-            port.is_empty() || one.name.as_deref() == Some(port) || one.port.is_some_and(|n| n.to_string() == port)
-        });
-        let Some(number) = wanted.and_then(|one| one.port) else { continue };
-        let ready = slice
-            .endpoints
-            .iter()
-            .flatten()
-            .find(|one| one.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true) && one.target_ref.is_some());
-        let Some((node, target)) = ready.and_then(|one| Some((one.node_name.clone()?, one.target_ref.clone()?))) else {
-            continue;
-        };
-        let target_name = target.name.unwrap_or_default();
-        let resource = Resource { name: format!("{target_name}:{number}"), plural: "pods".into(), ..resource.clone() };
-        return Ok(Reply::Stream(Box::new(StreamPlan {
-            resource,
-            node,
-            pod_uid: target.uid.unwrap_or_default(),
-            container: String::new(),
-            request: request.clone(),
-        })));
-    }
-    Err(Status::unavailable(format!("no endpoints available for service \"{}\"", resource.name)))
 }
 
 #[cfg(test)]

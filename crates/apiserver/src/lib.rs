@@ -35,6 +35,7 @@ mod page;
 mod pipeline;
 mod policy;
 mod present;
+mod proxy;
 pub mod read;
 pub mod replay;
 pub mod reply;
@@ -71,6 +72,7 @@ pub use extension::{API_SERVICES, Availability, Extension, extensions, tell_avai
 pub use impersonate::{Impersonation, impersonate};
 pub use long_list::LongList;
 pub use present::{present, present_failure, takes_long};
+pub use proxy::{ProxiedServer, ProxyPlan, is_proxied, proxy};
 pub use reply::{Body, CallPlan, Reply, SignPlan, StreamPlan, WatchPlan};
 pub use watch::{watch_bookmark, watch_error, watch_next};
 

@@ -27,7 +27,7 @@ pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Re
         return review::serve(head, now, request, &kind);
     }
     match (request.verb, resource.subresource.as_str()) {
-        (Verb::Connect, _) | (Verb::Get, "log" | "proxy") => connect::serve(head, request, &kind),
+        (Verb::Connect, _) | (Verb::Get, "log") => connect::serve(head, request, &kind),
         (Verb::Get, "" | "status") => get(head, request, &kind),
         (Verb::Get, "scale") => {
             let object = find(head, &kind, request)?;

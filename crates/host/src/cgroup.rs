@@ -48,7 +48,7 @@ impl Cgroups {
         self.roots.iter().map(move |root| root.join(relative))
     }
 
-    fn controller_dir(&self, controller: &str, group: &str) -> Option<PathBuf> {
+    pub(crate) fn controller_dir(&self, controller: &str, group: &str) -> Option<PathBuf> {
         let relative = group.trim_start_matches('/');
         if self.is_v2 {
             return Some(self.roots[0].join(relative));

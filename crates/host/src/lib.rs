@@ -37,6 +37,7 @@ mod signal;
 mod spec;
 mod sys;
 mod tls;
+pub mod usage;
 mod user;
 mod watch;
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use http::header::{CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -94,6 +94,8 @@ pub async fn serve(
     let is_document = document_of(parts.uri.path()).is_some();
     let aggregator = User { name: AGGREGATOR.into(), ..User::default() };
     name_user(&mut parts.headers, if is_document { &aggregator } else { &request.user });
+    // The URL says it.
+    parts.headers.remove(HOST);
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let Ok((peer, url)) = place(server, &head, extension, &path) else {
         return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "service unavailable"));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    AUTHORIZATION, CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
@@ -103,8 +103,6 @@ fn passed_on(mut headers: HeaderMap) -> HeaderMap {
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    // The URL says it.
-    headers.remove(HOST);
     headers.remove(AUTHORIZATION);
     let impersonation: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
@@ -155,7 +153,6 @@ mod tests {
             ("impersonate-user", "other"),
             ("impersonate-extra-a", "b"),
             ("accept", "*/*"),
-            ("host", "api"),
         ]);
         let passed = passed_on(given);
         let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();

@@ -23,6 +23,7 @@ use stead_api::{Form, Options, Request, Status, Target, User, Verb, request};
 use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
+use crate::metrics::InFlight;
 use crate::watch::Watch;
 use crate::{Server, clock, gzip};
 use stead_apiserver::body::BODY_BYTES_MAX;
@@ -96,33 +97,40 @@ impl Out {
 /// Serves one HTTP request of a connection whose client certificate named `peer`.
 pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::Request<Incoming>) -> Response<Out> {
     let (parts, body) = request.into_parts();
-    if let Some(response) = crate::health::serve(parts.uri.path(), parts.uri.query()) {
-        return response;
-    }
     let of_errors = stead_apiserver::error_form(
         header(&parts.headers, &ACCEPT),
         header(&parts.headers, &USER_AGENT),
         request::options(parts.uri.query().unwrap_or_default()).ok().as_ref(),
     );
-    match answer(&server, peer, parts, body, of_errors).await {
+    let mut counted = None;
+    let response = match answer(&server, peer, (parts, body), of_errors, &mut counted).await {
         Ok(response) => response,
         Err(status) => failure(&status, &[], of_errors),
-    }
+    };
+    server.metrics.end(counted, response.status().as_u16());
+    response
 }
 
-async fn answer(
-    server: &Arc<Server>,
+async fn answer<'a>(
+    server: &'a Arc<Server>,
     peer: Option<Arc<User>>,
-    mut parts: Parts,
-    body: Incoming,
+    (mut parts, body): (Parts, Incoming),
     of_errors: Form,
+    counted: &mut Option<InFlight<'a>>,
 ) -> Result<Response<Out>, Status> {
     let user = crate::auth::user(server, peer, &parts.headers)?;
     if let Some(extension) = crate::extensions::route(server, parts.uri.path()) {
         let request = parse_of_others(&parts, user);
+        *counted = Some(server.metrics.begin(&server.plane.head(), &request));
         return crate::extensions::serve(server, &extension, &request, (parts, body)).await;
     }
+    if stead_apiserver::is_proxied(parts.uri.path()) {
+        let request = parse_of_others(&parts, user);
+        *counted = Some(server.metrics.begin(&server.plane.head(), &request));
+        return crate::proxied::serve(server, &request, (parts, body)).await;
+    }
     let mut request = parse(&parts, user)?;
+    *counted = Some(server.metrics.begin(&server.plane.head(), &request));
     if let Some(response) = crate::health::serve_authorized(server, &request)? {
         return Ok(response);
     }

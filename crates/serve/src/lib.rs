@@ -19,13 +19,16 @@ pub mod gzip;
 pub mod health;
 pub mod http;
 pub mod issue;
+pub mod kubelet;
 pub mod line;
 pub mod listen;
+pub mod metrics;
 pub mod nodes;
 pub mod outbound;
 pub mod persist;
 pub mod pki;
 pub mod plane;
+pub mod proxied;
 pub mod run;
 pub mod say;
 mod seal;
@@ -64,5 +67,6 @@ pub struct Server {
     /// The connections that the server itself makes.
     pub outbound: outbound::Outbound,
     pub front_proxy: front_proxy::FrontProxy,
+    pub metrics: metrics::Metrics,
     pub extensions: extensions::Extensions,
 }

@@ -196,6 +196,7 @@ pub(crate) fn new_server(
         outbound: crate::outbound::Outbound::default(),
         front_proxy,
         extensions: crate::extensions::Extensions::default(),
+        metrics: crate::metrics::Metrics::default(),
     };
     (Arc::new(server), is_down)
 }

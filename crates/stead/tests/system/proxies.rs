@@ -1,0 +1,210 @@
+//! Proxy subresources: pods, Services and nodes seen through the API, with `kubectl get --raw` and `kubectl proxy` (N-20, K-24).
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+
+use crate::cluster::Cluster;
+
+const WEB: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: empty}
+spec: {selector: {app: nobody}, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: web
+    image: stead.local/demo:1
+    args: [counter, --dir, /tmp]
+    ports: [{name: http, containerPort: 8080}]
+    readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: host}
+spec:
+  hostNetwork: true
+  terminationGracePeriodSeconds: 0
+  containers: [{name: web, image: 'stead.local/demo:1', args: [sleep, '3600']}]
+";
+
+#[test]
+fn pods_services_and_nodes_are_seen_through_the_api() {
+    let cluster = Cluster::up("proxies");
+    cluster.apply(WEB);
+    cluster.kubectl("wait pod/web pod/host --for=condition=Ready --timeout=90s").ok();
+    cluster.tells(&[
+        ("raw", raw_requests_reach_pods),
+        ("refusals", what_is_not_there_is_told),
+        ("pages", pages_are_led_back),
+        ("nodes", nodes_tell_of_themselves),
+    ]);
+}
+
+fn raw_requests_reach_pods(cluster: &Cluster) {
+    let pods = "/api/v1/namespaces/default/pods";
+    let services = "/api/v1/namespaces/default/services";
+    for path in [
+        format!("{pods}/web/proxy/"),
+        format!("{pods}/http:web:8080/proxy/"),
+        format!("{services}/web:http/proxy/"),
+        format!("{services}/web:80/proxy/"),
+    ] {
+        cluster.kubectl(&format!("get --raw {path}")).says("has counted");
+    }
+}
+
+fn what_is_not_there_is_told(cluster: &Cluster) {
+    let raw = |path: &str| cluster.kubectl(&format!("get --raw /api/v1/namespaces/default/{path}")).fails();
+    let none = "Error from server (ServiceUnavailable): no endpoints available for service \"empty:http\"";
+    assert_eq!(raw("services/empty:http/proxy/").trim(), none);
+    let none = "Error from server (ServiceUnavailable): no service port 81 found for service \"web\"";
+    assert_eq!(raw("services/web:81/proxy/").trim(), none);
+    assert_eq!(raw("pods/absent/proxy/").trim(), "Error from server (NotFound): pods \"absent\" not found");
+    let closed = raw("pods/web:1/proxy/");
+    assert!(
+        closed.contains("error trying to reach service: dial tcp ") && closed.contains("connection refused"),
+        "{closed}"
+    );
+    let refused = raw("services/web:http/proxy/ --as=ann");
+    assert!(refused.contains("User \"ann\" cannot get resource \"services/proxy\""), "{refused}");
+}
+
+/// `kubectl proxy`, and the address that it listens on.
+fn start_proxy(cluster: &Cluster) -> (Child, String) {
+    let mut proxy =
+        cluster.shell("exec kubectl proxy --port 0").stdout(Stdio::piped()).spawn().expect("kubectl starts");
+    let mut line = String::new();
+    BufReader::new(proxy.stdout.take().expect("it is piped")).read_line(&mut line).expect("it tells its port");
+    let address = line.trim().rsplit(' ').next().expect("a last word").to_owned();
+    (proxy, address)
+}
+
+fn end(mut command: Child) {
+    let id = command.id().to_string();
+    std::process::Command::new("kill").args(["-TERM", &id]).status().expect("kill starts");
+    command.wait().expect("it ends");
+}
+
+/// A web server on the machine, which a pod on the machine's network has too.
+fn start_site() -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    port
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a socket is copied"));
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let page = "<html><a href=\"/next\">next</a><img src='rel.png'></html>";
+    let with_body = |kind: &str, body: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let reply = match path {
+        "/page?x=1" => with_body("text/html; charset=utf-8", page),
+        "/moved" => {
+            "HTTP/1.1 302 Found\r\nLocation: /next?y=2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
+        }
+        "/socket" => {
+            let _ = stream
+                .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: capitals\r\n\r\n");
+            let mut bytes = [0; 64];
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                if stream.write_all(&bytes[..count].to_ascii_uppercase()).is_err() {
+                    return;
+                }
+            }
+            return;
+        }
+        _ => with_body("text/plain", &head),
+    };
+    let _ = stream.write_all(reply.as_bytes());
+}
+
+fn pages_are_led_back(cluster: &Cluster) {
+    let port = start_site();
+    let (proxy, address) = start_proxy(cluster);
+    let prefix = format!("/api/v1/namespaces/default/pods/host:{port}/proxy");
+    let curl = |more: &str| {
+        cluster.sh(&format!("curl -s -i {}", more.replace("PROXY", &format!("http://{address}{prefix}")))).ok()
+    };
+    let page = curl("'PROXY/page?x=1'");
+    assert!(page.contains(&format!("<html><a href=\"{prefix}/next\">next</a><img src='rel.png'></html>")), "{page}");
+    let moved = curl("PROXY/moved");
+    assert!(
+        moved.starts_with("HTTP/1.1 302") && moved.contains(&format!("Location: {prefix}/next?y=2\r\n")),
+        "{moved}"
+    );
+    let slashed = curl("'PROXY?a=b'");
+    assert!(
+        slashed.starts_with("HTTP/1.1 301") && slashed.contains(&format!("Location: {prefix}/?a=b\r\n")),
+        "{slashed}"
+    );
+    let posted = curl(
+        "-X POST -d hello -H 'Impersonate-User: kubernetes-admin' -H 'Impersonate-Group: system:masters' -H 'X-Mine: 1' PROXY/any/thing/",
+    );
+    let lower = posted.to_lowercase();
+    assert!(posted.contains("POST /any/thing/ HTTP/1.1\r\n") && lower.contains("x-mine: 1"), "{posted}");
+    assert!(lower.contains(&format!("x-forwarded-uri: {prefix}/any/thing/")), "{posted}");
+    assert!(!lower.contains("authorization:") && !lower.contains("impersonate-"), "{posted}");
+    let options = curl("-X OPTIONS PROXY/o");
+    assert!(options.contains("OPTIONS /o HTTP/1.1"), "{options}");
+    let mut stream = TcpStream::connect(&address).expect("it listens");
+    write!(
+        stream,
+        "GET {prefix}/socket HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: capitals\r\n\r\n"
+    )
+    .unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+    }
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    stream.write_all(b"hello").unwrap();
+    let mut back = [0; 5];
+    reader.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"HELLO");
+    end(proxy);
+}
+
+fn nodes_tell_of_themselves(cluster: &Cluster) {
+    let raw = |path: &str| cluster.kubectl(&format!("get --raw /api/v1/nodes/node-0/proxy/{path}"));
+    assert_eq!(raw("healthz").ok(), "ok");
+    raw("pods").says("\"kind\":\"PodList\"");
+    let summary: serde_json::Value = serde_json::from_str(&raw("stats/summary").ok()).expect("JSON");
+    let pods = summary["pods"].as_array().expect("a list");
+    let web = pods.iter().find(|pod| pod["podRef"]["name"] == "web").expect("it runs");
+    let container = &web["containers"][0];
+    assert!(container["memory"]["workingSetBytes"].as_u64().expect("a number") > 100_000, "{summary}");
+    assert!(container["cpu"]["usageCoreNanoSeconds"].as_u64().expect("a number") > 0, "{summary}");
+    assert!(summary["node"]["memory"]["workingSetBytes"].as_u64().expect("a number") > 1_000_000, "{summary}");
+    raw("metrics/resource")
+        .says("container_memory_working_set_bytes{container=\"web\",namespace=\"default\",pod=\"web\"}");
+    let logs = raw("logs/").fails();
+    assert!(logs.contains("the server does not allow this method on the requested resource"), "{logs}");
+}
