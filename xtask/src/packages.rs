@@ -22,6 +22,8 @@ pub const TEST: &[&str] = &[
     "openssl",
     "protobuf-compiler",
     "python3-venv",
+    "patroni",
+    "postgresql-15",
 ];
 
 /// Needed by the tests where the machine has no Node.js of its own.

@@ -5,10 +5,12 @@
 #[allow(dead_code, reason = "the whole-system tests use the rest")]
 #[path = "../system/cluster.rs"]
 mod cluster;
+mod debian;
 #[allow(dead_code, reason = "the whole-system tests use the rest")]
 #[path = "../system/images.rs"]
 mod images;
 mod install;
 mod node;
+mod patroni;
 mod python;
 mod rust;
