@@ -134,6 +134,50 @@ fn join(mut texts: Vec<String>) -> String {
     if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
 }
 
+/// Whether it is allowed and by what, in upstream's words; for reviews and the audit log, which ask again after the fact.
+pub fn explain(snapshot: &Snapshot, user: &User, wanted: &Attributes) -> (bool, String) {
+    if let Err(why) = allowed(snapshot, user, wanted) {
+        return (false, why);
+    }
+    let of_node =
+        node_authorizer::node_of(user).is_some_and(|node| node_authorizer::judge(snapshot, node, wanted).is_ok());
+    if user.is_in("system:masters") || of_node {
+        return (true, String::new());
+    }
+    let namespace = if wanted.path.is_empty() { wanted.namespace } else { "" };
+    let grants = |role: &RoleRef| {
+        with_rules(snapshot, role, namespace, |rules| rules.iter().any(|rule| allows(rule, wanted))).unwrap_or(false)
+    };
+    let tell = |binding: String, role: &RoleRef, subject: &Subject, place: &str| {
+        let name = match subject.kind.as_str() {
+            "ServiceAccount" => {
+                let own = subject.namespace.as_deref().filter(|one| !one.is_empty()).unwrap_or(place);
+                format!("{}/{own}", subject.name)
+            }
+            _ => subject.name.clone(),
+        };
+        let (role, kind) = (format!("{} {:?}", role.kind, role.name), &subject.kind);
+        (true, format!("RBAC: allowed by {binding} of {role} to {kind} {name:?}"))
+    };
+    for object in snapshot.list("clusterrolebindings.rbac.authorization.k8s.io", "") {
+        let binding = object.view::<ClusterRoleBinding>();
+        let subject = binding.subjects.iter().flatten().find(|one| applies(Some(std::slice::from_ref(*one)), user, ""));
+        if let Some(subject) = subject.filter(|_| grants(&binding.role_ref)) {
+            return tell(format!("ClusterRoleBinding {:?}", &*object.key.name), &binding.role_ref, subject, "");
+        }
+    }
+    for object in snapshot.list("rolebindings.rbac.authorization.k8s.io", namespace).filter(|_| !namespace.is_empty()) {
+        let binding = object.view::<RoleBinding>();
+        let subject =
+            binding.subjects.iter().flatten().find(|one| applies(Some(std::slice::from_ref(*one)), user, namespace));
+        if let Some(subject) = subject.filter(|_| grants(&binding.role_ref)) {
+            let name = format!("{}/{}", object.key.name, object.key.namespace);
+            return tell(format!("RoleBinding {name:?}"), &binding.role_ref, subject, namespace);
+        }
+    }
+    (true, String::new())
+}
+
 /// The rules that apply to a user in a namespace and cluster-wide; `visit` returns false to stop.
 pub(crate) fn visit_rules(
     snapshot: &Snapshot,

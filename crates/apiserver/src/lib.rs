@@ -8,6 +8,7 @@ mod accept;
 pub mod access;
 pub mod admission;
 mod attempt;
+pub mod audit;
 mod authenticate;
 mod backend;
 pub mod body;

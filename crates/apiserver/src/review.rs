@@ -101,11 +101,12 @@ fn access_review(head: &Head, request: &Request, user: &User) -> Result<Value, S
             field_selector: &field_selector,
         },
     };
-    Ok(match access::allowed(&head.store.snapshot, user, &wanted) {
-        Ok(()) => json!({"allowed": true}),
-        Err(why) if why.is_empty() => json!({"allowed": false}),
-        Err(why) => json!({"allowed": false, "reason": why}),
-    })
+    let (is_allowed, reason) = access::explain(&head.store.snapshot, user, &wanted);
+    let mut status = json!({"allowed": is_allowed});
+    if !reason.is_empty() {
+        status["reason"] = json!(reason);
+    }
+    Ok(status)
 }
 
 fn rules_review(head: &Head, request: &Request) -> Value {

@@ -38,6 +38,8 @@ Flags of up and try (all but --kubeconfig also of install-service):
   --eviction-hard EXPR free disk below which nodes take no new pods (default 'nodefs.available<10%'; also a size, <2Gi)
   --encryption-provider-config FILE   encrypt what this EncryptionConfiguration names (aesgcm) in the store; kept for later
                        starts, and at each start what is stored otherwise is written anew
+  --audit-policy-file FILE  --audit-log-path FILE   write what this Policy (audit.k8s.io/v1) asks for, a line of JSON an event;
+                       --audit-log-maxsize MB (default 100), -maxbackup N and -maxage DAYS bound it. Of this start alone
 Flags of down:
   --keep-containers    leave the containers running; the next `up` adopts them
   --grace-period N     kill what has not ended by itself after N seconds (default: what each pod asks for)
@@ -85,6 +87,11 @@ const SERVER_VALUES: &[&str] = &[
     "--domain",
     "--eviction-hard",
     "--encryption-provider-config",
+    "--audit-policy-file",
+    "--audit-log-path",
+    "--audit-log-maxsize",
+    "--audit-log-maxbackup",
+    "--audit-log-maxage",
 ];
 
 /// Parses the arguments after the program's name.

@@ -11,18 +11,19 @@ use crate::Server;
 use crate::http::bearer;
 use crate::token::ISSUER;
 
-/// The user a request is judged as: who sent it, or whom that one may impersonate.
+/// Who sent a request, and as whom it is judged: the same, or whom that one may impersonate.
 ///
 /// # Errors
 /// 401 for a token that is not (or no longer) valid, 403 for an impersonation that is not allowed.
-pub fn user(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
+pub fn users(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) -> Result<(Arc<User>, Arc<User>), Status> {
     let asker = authenticated(server, peer, headers)?;
     let wanted = impersonation(headers);
     if !wanted.is_asked_for() {
-        return Ok(asker);
+        return Ok((Arc::clone(&asker), asker));
     }
     let head = server.plane.head();
-    stead_apiserver::impersonate(&head.store.snapshot, &asker, &wanted).map(Arc::new)
+    let user = stead_apiserver::impersonate(&head.store.snapshot, &asker, &wanted).map(Arc::new)?;
+    Ok((asker, user))
 }
 
 /// What the `Impersonate-*` headers say.

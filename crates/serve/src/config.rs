@@ -30,6 +30,8 @@ pub struct Options {
     pub domain: Option<String>,
     pub disk_pressure: Option<Threshold>,
     pub encryption_config: Option<PathBuf>,
+    /// Of this start alone.
+    pub audit: crate::audit::Options,
 }
 
 /// A cluster's facts, kept in `cluster.json`.

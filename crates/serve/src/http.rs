@@ -23,6 +23,7 @@ use stead_api::{Form, Options, Request, Status, Target, User, Verb, request};
 use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
+use crate::audit::Trail;
 use crate::metrics::InFlight;
 use crate::watch::Watch;
 use crate::{Server, clock, gzip};
@@ -42,6 +43,8 @@ pub enum Out {
     Stream(mpsc::Receiver<Bytes>),
     /// What another server answers.
     Passed(Incoming),
+    /// One whose end is written into the audit log.
+    Audited(Box<Out>, Box<Trail>),
 }
 
 impl HttpBody for Out {
@@ -60,12 +63,14 @@ impl HttpBody for Out {
             }
             Out::Watch(watch) => watch.poll_next(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
             Out::Stream(receiver) => receiver.poll_recv(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
+            Out::Audited(out, _) => Pin::new(&mut **out).poll_frame(cx),
             Out::Passed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Out::Audited(out, _) => out.is_end_stream(),
             Out::Pieces(_, left) => *left == 0,
             Out::Passed(body) => body.is_end_stream(),
             Out::List(..) | Out::Watch(_) | Out::Stream(_) => false,
@@ -76,7 +81,7 @@ impl HttpBody for Out {
         match self {
             Out::Pieces(_, left) => http_body::SizeHint::with_exact(*left),
             Out::Passed(body) => body.size_hint(),
-            Out::List(..) | Out::Watch(_) | Out::Stream(_) => http_body::SizeHint::default(),
+            Out::List(..) | Out::Watch(_) | Out::Stream(_) | Out::Audited(..) => http_body::SizeHint::default(),
         }
     }
 }
@@ -102,13 +107,54 @@ pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::
         header(&parts.headers, &USER_AGENT),
         request::options(parts.uri.query().unwrap_or_default()).ok().as_ref(),
     );
-    let mut counted = None;
-    let response = match answer(&server, peer, (parts, body), of_errors, &mut counted).await {
-        Ok(response) => response,
-        Err(status) => failure(&status, &[], of_errors),
+    let mut followed = Followed::default();
+    let response = answer(&server, peer, (parts, body), of_errors, &mut followed).await.unwrap_or_else(|status| {
+        if let Some(trail) = &mut followed.trail {
+            trail.failed(&status);
+        }
+        failure(&status, &[], of_errors)
+    });
+    server.metrics.end(followed.counted, response.status().as_u16());
+    match followed.trail {
+        Some(trail) => trail.finish(response),
+        None => response,
+    }
+}
+
+/// What goes with a request: its count, and its trail in the audit log, if that wants to know of it.
+#[derive(Default)]
+struct Followed<'a> {
+    counted: Option<InFlight<'a>>,
+    trail: Option<Trail>,
+}
+
+/// Who asks what, of us or of another server.
+fn understand<'a>(
+    server: &'a Server,
+    peer: Option<Arc<User>>,
+    parts: &Parts,
+    is_others: bool,
+    followed: &mut Followed<'a>,
+) -> Result<Request, Status> {
+    let users = crate::auth::users(server, peer, &parts.headers);
+    let read = |user| if is_others { Ok(parse_of_others(parts, user)) } else { parse(parts, user) };
+    let request = match &server.audit {
+        None => read(users?.1)?,
+        Some(audit) => {
+            let (asker, user) = users.clone().unwrap_or_default();
+            let request = read(user);
+            if let Ok(request) = &request {
+                followed.trail = audit.begin(parts, &asker, request);
+            }
+            users?;
+            request?
+        }
     };
-    server.metrics.end(counted, response.status().as_u16());
-    response
+    if let Some(trail) = &mut followed.trail {
+        trail.decided(&server.plane.head(), &request);
+    }
+    followed.counted = Some(server.metrics.begin(&server.plane.head(), &request));
+    Ok(request)
 }
 
 async fn answer<'a>(
@@ -116,21 +162,17 @@ async fn answer<'a>(
     peer: Option<Arc<User>>,
     (mut parts, body): (Parts, Incoming),
     of_errors: Form,
-    counted: &mut Option<InFlight<'a>>,
+    followed: &mut Followed<'a>,
 ) -> Result<Response<Out>, Status> {
-    let user = crate::auth::user(server, peer, &parts.headers)?;
-    if let Some(extension) = crate::extensions::route(server, parts.uri.path()) {
-        let request = parse_of_others(&parts, user);
-        *counted = Some(server.metrics.begin(&server.plane.head(), &request));
+    let extension = crate::extensions::route(server, parts.uri.path());
+    let is_proxied = extension.is_none() && stead_apiserver::is_proxied(parts.uri.path());
+    let mut request = understand(server, peer, &parts, extension.is_some() || is_proxied, followed)?;
+    if let Some(extension) = extension {
         return crate::extensions::serve(server, &extension, &request, (parts, body)).await;
     }
-    if stead_apiserver::is_proxied(parts.uri.path()) {
-        let request = parse_of_others(&parts, user);
-        *counted = Some(server.metrics.begin(&server.plane.head(), &request));
+    if is_proxied {
         return crate::proxied::serve(server, &request, (parts, body)).await;
     }
-    let mut request = parse(&parts, user)?;
-    *counted = Some(server.metrics.begin(&server.plane.head(), &request));
     if let Some(response) = crate::health::serve_authorized(server, &request)? {
         return Ok(response);
     }
@@ -147,6 +189,9 @@ async fn answer<'a>(
         decode(&head, &mut request, &bytes, header(&parts.headers, &CONTENT_TYPE))?;
         crate::auth::review(server, &mut request);
     }
+    if let Some(trail) = &mut followed.trail {
+        trail.asked(&request);
+    }
     let reply = if stead_apiserver::is_read(&request) {
         let reply = stead_apiserver::serve_read(&head, clock::now(), &request);
         crate::extensions::complete(server, &head, &request, reply)
@@ -158,6 +203,9 @@ async fn answer<'a>(
         Reply::Sign(plan) => crate::auth::sign(server, *plan)?,
         other => other,
     };
+    if let Some(trail) = &mut followed.trail {
+        trail.answered(&reply);
+    }
     respond(server, &parts, present(reply, options).await, of_errors).await
 }
 

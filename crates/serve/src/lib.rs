@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod audit;
 pub mod auth;
 mod clock;
 pub mod config;
@@ -64,6 +65,8 @@ pub struct Server {
     /// The machines of this process's nodes, by node name.
     pub hosts: std::sync::OnceLock<BTreeMap<String, Arc<Host>>>,
     pub ends: streams::Ends,
+    /// None: nobody asked for an audit log.
+    pub audit: Option<Arc<audit::Audit>>,
     /// The connections that the server itself makes.
     pub outbound: outbound::Outbound,
     pub front_proxy: front_proxy::FrontProxy,

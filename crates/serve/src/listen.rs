@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 
+use crate::audit::Peer;
 use crate::{Server, http, pki};
 
 /// How long a client may take for its TLS handshake, and for its request's head.
@@ -28,7 +29,7 @@ const OUT_OF_FILES: Duration = Duration::from_millis(100);
 pub async fn api(server: Arc<Server>, listener: TcpListener, tls: Arc<ServerConfig>) {
     let acceptor = TlsAcceptor::from(tls);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, address)) = listener.accept().await else {
             tokio::time::sleep(OUT_OF_FILES).await;
             continue;
         };
@@ -38,7 +39,7 @@ pub async fn api(server: Arc<Server>, listener: TcpListener, tls: Arc<ServerConf
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
             let certificates = stream.get_ref().1.peer_certificates();
             let peer = certificates.and_then(|chain| pki::user_of(chain.first()?)).map(Arc::new);
-            connection(server, stream, peer).await;
+            connection(server, stream, peer, Peer(address)).await;
         });
     }
 }
@@ -59,8 +60,12 @@ async fn connection(
     server: Arc<Server>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Option<Arc<User>>,
+    from: Peer,
 ) {
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        if server.audit.is_some() {
+            request.extensions_mut().insert(from);
+        }
         let (server, peer) = (Arc::clone(&server), peer.clone());
         async move { Ok::<_, Infallible>(http::serve(server, peer, request).await) }
     });

@@ -24,6 +24,7 @@ use stead_control::Plane;
 use tokio::sync::mpsc;
 
 use crate::admin::{Admin, Containers, Down};
+use crate::audit::Audit;
 use crate::config::{Config, Options, bind_api, preflight};
 use crate::disk::{Disk, Restored};
 use crate::effects::{self, Keys};
@@ -114,12 +115,13 @@ fn start(options: &Options) -> Result<Running> {
         leave_terminal(dir)?;
     }
 
+    let audit = Audit::open(&options.audit)?;
     let pki = Pki::open(&dir.join("pki"))?;
     let front_proxy = FrontProxy::open(&dir.join("pki"))?;
     let (plane, thread) = open_plane(dir, &config, &pki, &front_proxy)?;
     let runtime = new_runtime()?;
     let url = format!("https://127.0.0.1:{}", config.api_port);
-    let (server, down) = new_server(&plane, &pki, front_proxy, &url, started);
+    let (server, down) = new_server(&plane, &pki, front_proxy, &url, started, audit);
     let identity = serving_identity(&pki, &config)?;
     let tls = pki.tls(&identity)?;
     write_kubeconfig(dir, &pki, &url)?;
@@ -182,6 +184,7 @@ pub(crate) fn new_server(
     front_proxy: FrontProxy,
     url: &str,
     started: Instant,
+    audit: Option<Arc<Audit>>,
 ) -> (Arc<Server>, mpsc::Receiver<Down>) {
     let (down, is_down) = mpsc::channel(1);
     let server = Server {
@@ -193,6 +196,7 @@ pub(crate) fn new_server(
         admin: Admin { started, url: url.to_owned(), down },
         hosts: OnceLock::new(),
         ends: crate::streams::Ends::default(),
+        audit,
         outbound: crate::outbound::Outbound::default(),
         front_proxy,
         extensions: crate::extensions::Extensions::default(),

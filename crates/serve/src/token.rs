@@ -76,12 +76,7 @@ impl Signer {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn fresh_id(&self) -> anyhow::Result<String> {
-        let mut bytes = [0; 16];
-        self.random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+        fresh_id(&self.random)
     }
 
     /// The public key as a JSON Web Key Set, for `/openid/v1/jwks`.
@@ -91,6 +86,19 @@ impl Signer {
         json!({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.key_id,
             "x": BASE64.encode(x), "y": BASE64.encode(y)}]})
     }
+}
+
+/// A random UUID.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn fresh_id(random: &SystemRandom) -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
 }
 
 #[cfg(test)]

@@ -106,6 +106,15 @@ fn set(options: &mut Options, flag: &str, value: &str) -> Result<()> {
                 Some(parse_eviction_hard(value).with_context(|| wrong("threshold such as nodefs.available<10%"))?)
         }
         "--encryption-provider-config" => options.encryption_config = Some(std::path::absolute(value)?),
+        "--audit-policy-file" => options.audit.policy = Some(std::path::absolute(value)?),
+        "--audit-log-path" => options.audit.path = Some(std::path::absolute(value)?),
+        "--audit-log-maxsize" => {
+            options.audit.max_size = Some(value.parse().with_context(|| wrong("number of megabytes"))?)
+        }
+        "--audit-log-maxbackup" => {
+            options.audit.max_backup = value.parse().with_context(|| wrong("number of files"))?
+        }
+        "--audit-log-maxage" => options.audit.max_age = value.parse().with_context(|| wrong("number of days"))?,
         "--domain" => options.domain = Some(value.trim_end_matches('.').to_owned()),
         _ => bail!("there is no flag {flag}; `stead help` lists them"),
     }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use serde::Deserialize;
+use serde_json::Value;
 use stead_api::{Request, Status, User};
 use stead_store::Snapshot;
 
@@ -15,8 +16,40 @@ pub(super) fn no_escalation(ctx: &mut Context, request: &Request, draft: &mut Dr
     if is_unlimited(&request.user) || may(ctx, request, draft, "escalate", draft.kind.plural, draft.name()) {
         return Ok(());
     }
+    if only_collected(draft) {
+        return Ok(());
+    }
     let namespace = draft.key.namespace.to_string();
-    refuse_missing(ctx.store.snapshot(), &request.user, &namespace, &rules, draft)
+    refuse_missing(ctx.store.snapshot(), &request.user, &namespace, &rules, draft)?;
+    // It can gather anything.
+    let gathers = |value: &Value| {
+        value["aggregationRule"]["clusterRoleSelectors"].as_array().is_some_and(|selectors| !selectors.is_empty())
+    };
+    let changes = gathers(&draft.new) || gathers(&draft.old_value);
+    if changes && refuse_missing(ctx.store.snapshot(), &request.user, "", &everything(), draft).is_err() {
+        return Err(draft.forbidden("must have cluster-admin privileges to use an aggregationRule"));
+    }
+    Ok(())
+}
+
+fn everything() -> [PolicyRule; 2] {
+    let all = || vec!["*".to_owned()];
+    [
+        PolicyRule { verbs: all(), api_groups: Some(all()), resources: Some(all()), ..PolicyRule::default() },
+        PolicyRule { verbs: all(), non_resource_urls: Some(all()), ..PolicyRule::default() },
+    ]
+}
+
+/// Whether nothing is changed but what the garbage collector must be able to change.
+fn only_collected(draft: &Draft) -> bool {
+    let rest = |value: &Value| {
+        let mut value = value.clone();
+        for field in ["ownerReferences", "finalizers", "managedFields", "resourceVersion"] {
+            value["metadata"].as_object_mut().map(|meta| meta.shift_remove(field));
+        }
+        value
+    };
+    !draft.is_creation() && rest(&draft.new) == rest(&draft.old_value)
 }
 
 /// Binding a role needs its rules, or the verb `bind` on it.
@@ -27,6 +60,9 @@ pub(super) fn no_borrowed_rights(ctx: &mut Context, request: &Request, draft: &m
     let Ok(role) = RoleRef::deserialize(&draft.new["roleRef"]) else { return Ok(()) };
     let plural = if role.kind == "Role" { "roles" } else { "clusterroles" };
     if may(ctx, request, draft, "bind", plural, &role.name) {
+        return Ok(());
+    }
+    if only_collected(draft) {
         return Ok(());
     }
     let namespace = draft.key.namespace.to_string();
@@ -71,14 +107,43 @@ fn refuse_missing(
     if missing.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = missing.iter().map(show).collect();
-    let why = format!(
-        "user \"{}\" (groups={:?}) is attempting to grant RBAC permissions not currently held:\n{}",
+    let mut lines: Vec<String> = compact(missing).iter().map(show).collect();
+    lines.sort();
+    let mut why = format!(
+        "user \"{}\" (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
         user.name,
-        user.groups,
+        quoted(&user.groups),
         lines.join("\n")
     );
+    if !missing_roles.is_empty() {
+        why = format!("{why}; resolution errors: [{}]", missing_roles.join(", "));
+    }
     Err(draft.forbidden(&why))
+}
+
+/// Rules about one thing as one rule with all its verbs.
+fn compact(atoms: Vec<PolicyRule>) -> Vec<PolicyRule> {
+    let mut rules: Vec<PolicyRule> = Vec::new();
+    for atom in atoms {
+        let is_same = |rule: &&mut PolicyRule| {
+            rule.api_groups == atom.api_groups
+                && rule.resources == atom.resources
+                && rule.resource_names == atom.resource_names
+        };
+        match rules.iter_mut().filter(|_| atom.non_resource_urls.is_none()).find(is_same) {
+            Some(rule) => {
+                rule.verbs.extend(atom.verbs.into_iter().filter(|verb| !rule.verbs.contains(verb)).collect::<Vec<_>>())
+            }
+            None => rules.push(atom),
+        }
+    }
+    rules
+}
+
+/// A list as Go prints it: `["a" "b"]`.
+fn quoted(list: &[String]) -> String {
+    let words: Vec<String> = list.iter().map(|word| format!("{word:?}")).collect();
+    format!("[{}]", words.join(" "))
 }
 
 /// A rule as rules of one verb on one thing.
@@ -138,14 +203,14 @@ fn show(rule: &PolicyRule) -> String {
     let fields = [
         ("APIGroups", &rule.api_groups),
         ("Resources", &rule.resources),
-        ("ResourceNames", &rule.resource_names),
         ("NonResourceURLs", &rule.non_resource_urls),
+        ("ResourceNames", &rule.resource_names),
     ];
     for (name, list) in fields {
         if let Some(list) = list.as_ref().filter(|list| !list.is_empty()) {
-            parts.push(format!("{name}:{list:?}"));
+            parts.push(format!("{name}:{}", quoted(list)));
         }
     }
-    parts.push(format!("Verbs:{:?}", rule.verbs));
+    parts.push(format!("Verbs:{}", quoted(&rule.verbs)));
     format!("{{{}}}", parts.join(", "))
 }

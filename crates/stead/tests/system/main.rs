@@ -5,6 +5,7 @@
 
 mod adversity;
 mod aggregation;
+mod audit;
 mod certificates;
 mod cluster;
 mod counter;
