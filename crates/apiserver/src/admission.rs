@@ -9,7 +9,7 @@ mod limits;
 pub(crate) mod node;
 mod owners;
 mod pod;
-mod podsecurity;
+pub(crate) mod podsecurity;
 pub mod quota;
 mod rbac;
 mod service;

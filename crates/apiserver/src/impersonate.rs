@@ -103,4 +103,56 @@ mod tests {
         let text = "users \"joe\" is forbidden: User \"eve\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope";
         assert_eq!((error.code, error.message.as_str()), (403, text));
     }
+    #[test]
+    fn each_part_of_the_other_needs_its_own_right() {
+        let mut server = crate::fixture::Server::new();
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        let group = "rbac.authorization.k8s.io";
+        let rules = serde_json::json!([
+            {"apiGroups": [""], "resources": ["users"], "resourceNames": ["joe"], "verbs": ["impersonate"]},
+            {"apiGroups": [""], "resources": ["groups"], "resourceNames": ["dev"], "verbs": ["impersonate"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["userextras/scopes"], "resourceNames": ["view"], "verbs": ["impersonate"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["uids"], "resourceNames": ["1"], "verbs": ["impersonate"]}]);
+        server.make(&format!("{rbac}/clusterroles"), serde_json::json!({"metadata": {"name": "acts"}, "rules": rules}));
+        let binding = serde_json::json!({"metadata": {"name": "acts"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "acts"},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": "eve"}]});
+        server.make(&format!("{rbac}/clusterrolebindings"), binding);
+        let eve = User { name: "eve".into(), ..User::default() };
+        let act = |change: &dyn Fn(&mut Impersonation)| {
+            let mut wanted = Impersonation { user: "joe".into(), ..Impersonation::default() };
+            change(&mut wanted);
+            impersonate(server.store.snapshot(), &eve, &wanted).map_err(|error| error.message)
+        };
+        let all = act(&|wanted| {
+            wanted.groups.push("dev".into());
+            wanted.uid = "1".into();
+            wanted.extra.insert("scopes".into(), vec!["view".into()]);
+        });
+        let user = all.expect("all of it is allowed");
+        assert_eq!((user.uid.as_str(), user.extra["scopes"][0].as_str()), ("1", "view"));
+        let refused = |change: &dyn Fn(&mut Impersonation)| act(change).expect_err("not allowed");
+        let cannot = "User \"eve\" cannot impersonate resource";
+        let place = "in API group \"authentication.k8s.io\" at the cluster scope";
+        assert_eq!(
+            refused(&|wanted| wanted.groups.push("system:masters".into())),
+            format!(
+                "groups \"system:masters\" is forbidden: {cannot} \"groups\" in API group \"\" at the cluster scope"
+            )
+        );
+        assert_eq!(
+            refused(&|wanted| wanted.uid = "2".into()),
+            format!("uids.authentication.k8s.io \"2\" is forbidden: {cannot} \"uids\" {place}")
+        );
+        assert_eq!(
+            refused(&|wanted| drop(wanted.extra.insert("scopes".into(), vec!["edit".into()]))),
+            format!("userextras.authentication.k8s.io \"edit\" is forbidden: {cannot} \"userextras/scopes\" {place}")
+        );
+        assert_eq!(
+            refused(&|wanted| wanted.user = "system:serviceaccount:default:bot".into()),
+            format!(
+                "serviceaccounts \"bot\" is forbidden: {cannot} \"serviceaccounts\" in API group \"\" in the namespace \"default\""
+            )
+        );
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: policies act in the order of their names, each with all of its bindings; an expression that fails counts as its
 //! policy's `failurePolicy` says; evaluation is bounded. Policies do not see policies, their bindings, webhooks and reviews.
-//! There is no audit log, so the action Audit and audit annotations have no effect.
+//! The audit log does not carry what policies say for it, so the action Audit and audit annotations have no effect.
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
 
 mod authorizer;

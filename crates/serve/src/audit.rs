@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use stead_api::{Request, Status, Target, User, Verb};
 use stead_apiserver::access::{self, Attributes};
-use stead_apiserver::audit::{Level, Policy, Stage, Verdict};
+use stead_apiserver::audit::{self, Level, Policy, Stage, Verdict};
 use stead_apiserver::{Head, Reply};
 
 use crate::clock;
@@ -122,9 +122,12 @@ impl Trail {
     }
 
     /// The decoded body.
-    pub fn asked(&mut self, request: &Request) {
+    pub fn asked(&mut self, head: &Head, request: &Request) {
         if request.body.is_null() {
             return;
+        }
+        for (name, text) in audit::annotations(&head.store.snapshot, request) {
+            self.event["annotations"][name] = json!(text);
         }
         let meta = &request.body["metadata"];
         if let Some(reference) = self.event.get_mut("objectRef") {

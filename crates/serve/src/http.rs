@@ -190,7 +190,7 @@ async fn answer<'a>(
         crate::auth::review(server, &mut request);
     }
     if let Some(trail) = &mut followed.trail {
-        trail.asked(&request);
+        trail.asked(&head, &request);
     }
     let reply = if stead_apiserver::is_read(&request) {
         let reply = stead_apiserver::serve_read(&head, clock::now(), &request);

@@ -1,14 +1,14 @@
 //! PodSecurity: what pods of a namespace may ask of their node, by the namespace's labels.
 //!
-//! `enforce` refuses pods; `warn` tells the client, also of templates, whose pods would be refused. There is no audit log, so
-//! `audit` is only checked to be a known level. The levels are `levels.rs`.
+//! `enforce` refuses pods; `warn` tells the client, also of templates, whose pods would be refused. `audit` is
+//! told to the audit log, if there is one, which asks `annotations` after the fact. The levels are `levels.rs`.
 
 mod levels;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use stead_api::{Errors, FieldPath, Object, Request, Status};
+use stead_api::{Errors, FieldPath, Object, Request, Status, Verb};
 use stead_store::Snapshot;
 
 use crate::Context;
@@ -100,6 +100,37 @@ pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, warnings: &
     }
     warn(&namespace, spec, warnings);
     Ok(())
+}
+
+/// What the audit log says of a pod, or of a template, that somebody wants to have.
+pub(crate) fn annotations(snapshot: &Snapshot, request: &Request) -> Vec<(&'static str, String)> {
+    let Some(resource) = request.resource().filter(|resource| resource.subresource.is_empty()) else {
+        return Vec::new();
+    };
+    let is_pod = resource.plural == "pods" && resource.group.is_empty();
+    if !matches!(request.verb, Verb::Create | Verb::Update) || (is_pod && request.verb != Verb::Create) {
+        return Vec::new();
+    }
+    let body = &request.body;
+    let spec = match resource.plural.as_str() {
+        "pods" if is_pod => &body["spec"],
+        "cronjobs" => &body["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+        "podtemplates" => &body["template"]["spec"],
+        _ => &body["spec"]["template"]["spec"],
+    };
+    let namespace = snapshot.find("namespaces", "", &resource.namespace);
+    let Some(namespace) = namespace.filter(|_| spec["containers"].is_array()) else { return Vec::new() };
+    let mut told = Vec::new();
+    if is_pod {
+        told.push(("pod-security.kubernetes.io/enforce-policy", Policy::of(namespace, "enforce").to_string()));
+    }
+    let policy = Policy::of(namespace, "audit");
+    let broken = policy.violations(spec);
+    if !broken.is_empty() {
+        let why = format!("would violate PodSecurity \"{policy}\": {}", broken.join(", "));
+        told.push(("pod-security.kubernetes.io/audit-violations", why));
+    }
+    told
 }
 
 fn warn(namespace: &Object, spec: &Value, warnings: &mut Vec<String>) {

@@ -12,6 +12,7 @@ rules:
 - {level: None, nonResourceURLs: ['/api*', '/openapi*', /version]}
 - {level: Metadata, omitStages: [RequestReceived], resources: [{group: '', resources: [secrets]}]}
 - {level: RequestResponse, omitStages: [RequestReceived], resources: [{group: '', resources: [configmaps]}], namespaces: [default]}
+- {level: Metadata, verbs: [create], omitStages: [RequestReceived], resources: [{group: '', resources: [pods]}]}
 - {level: Request, verbs: [create, watch], resources: [{group: '', resources: [serviceaccounts]}]}
 - {level: Metadata, users: ['system:anonymous', '']}
 ";
@@ -31,6 +32,8 @@ fn what_the_policy_asks_for_is_written() {
     cluster.kubectl("--as jane get secret hidden").fails();
     cluster.kubectl("create rolebinding bot --clusterrole admin --serviceaccount default:bot").ok();
     cluster.kubectl("--as system:serviceaccount:default:bot get secret hidden").ok();
+    cluster.kubectl("label namespace default pod-security.kubernetes.io/audit=baseline").ok();
+    cluster.kubectl("run bold --image x --overrides '{\"spec\": {\"hostNetwork\": true}}'").ok();
     cluster.sh("timeout 2 kubectl get serviceaccounts --watch-only; true").ok();
     let curl = |more: &str, path: &str| {
         let ca = cluster.data().join("pki/ca.crt");
@@ -79,6 +82,12 @@ fn what_the_policy_asks_for_is_written() {
     assert!(account["requestObject"].is_object() && account["responseObject"].is_null());
     one("watch", "serviceaccounts", "", "ResponseStarted");
     one("watch", "serviceaccounts", "", "ResponseComplete");
+
+    let annotations = &one("create", "pods", "bold", "ResponseComplete")["annotations"];
+    assert_eq!(annotations["pod-security.kubernetes.io/enforce-policy"], "privileged:latest");
+    let why = "would violate PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)";
+    let told = annotations["pod-security.kubernetes.io/audit-violations"].as_str().unwrap_or_default();
+    assert!(told.starts_with(why), "{told}");
 
     let reads = find("get", "secrets", "hidden", "ResponseComplete");
     let decisions: Vec<(&Value, &Value, &Value)> = reads
