@@ -74,11 +74,11 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// The deletion of an object of the stored version.
+    /// The deletion of an object; `old` is of the kind.
     pub(crate) fn deletion(
         request: &'a Request,
         kind: Kind,
-        object: &'a Object,
+        (object, old): (&'a Object, Value),
         is_dry_run: bool,
     ) -> Option<Attempt<'a>> {
         (!is_exempt(&kind)).then(|| Attempt {
@@ -90,7 +90,7 @@ impl<'a> Attempt<'a> {
             namespace: &object.key.namespace,
             name: &object.key.name,
             new: Value::Null,
-            old: object.value(),
+            old,
             is_dry_run,
             options: deletion_options(request),
         })

@@ -1,11 +1,65 @@
 //! Streams to containers: which node, pod and container a log, exec, attach or port-forward request means (K-06, K-07).
 
 use k8s_openapi::api::core::v1::Pod;
-use stead_api::{Request, Status};
+use serde_json::{Value, json};
+use stead_api::{Request, Resource, Status};
 use stead_kinds::Kind;
 
+use crate::attempt::Attempt;
+use crate::halt::Halt;
 use crate::reply::StreamPlan;
-use crate::{Head, Reply, target};
+use crate::{Head, Reply, target, webhook};
+
+/// Asks webhooks about a connection.
+pub(crate) fn permit(head: &Head, request: &Request, kind: &Kind) -> Result<(), Halt> {
+    let Some(resource) = request.resource().filter(|_| webhook::is_concerned(&head.store.snapshot, request)) else {
+        return Ok(());
+    };
+    let Some(options) = options(kind, resource, request) else { return Ok(()) };
+    match Attempt::of_subresource(request, *kind, "CONNECT", options) {
+        // What they warn of has no place in the answer to an upgrade.
+        Some(attempt) => webhook::look_at(head.place(), &attempt, &mut Vec::new()),
+        None => Ok(()),
+    }
+}
+
+type Options = ((&'static str, &'static str, &'static str), Value);
+
+/// The options of a connection as an object; None for what is only read.
+fn options(kind: &Kind, resource: &Resource, request: &Request) -> Option<Options> {
+    let is = |name: &str| matches!(request.options.param(name), Some("true" | "1"));
+    let path = format!("/{}", resource.subpath.trim_start_matches('/'));
+    let (name, own) = match (kind.storage, resource.subresource.as_str()) {
+        ("pods", "exec" | "attach") => {
+            let is_exec = resource.subresource == "exec";
+            let mut own = json!({"stdin": is("stdin"), "stdout": is("stdout"), "stderr": is("stderr"), "tty": is("tty"),
+                "container": request.options.param("container").unwrap_or_default()});
+            if is_exec {
+                own["command"] = request.options.params("command").collect();
+            }
+            if let Some(own) = own.as_object_mut() {
+                own.retain(|_, value| value != &json!(false) && value != "");
+            }
+            (if is_exec { "PodExecOptions" } else { "PodAttachOptions" }, own)
+        }
+        ("pods", "portforward") => {
+            let ports = request.options.params("ports").flat_map(|list| list.split(','));
+            (
+                "PodPortForwardOptions",
+                json!({"ports": ports.filter_map(|one| one.parse::<u16>().ok()).collect::<Vec<_>>()}),
+            )
+        }
+        ("pods", "proxy") => ("PodProxyOptions", json!({"path": path})),
+        ("services", "proxy") => ("ServiceProxyOptions", json!({"path": path})),
+        ("nodes", "proxy") => ("NodeProxyOptions", json!({"path": path})),
+        _ => return None,
+    };
+    let mut value = json!({"kind": name, "apiVersion": "v1"});
+    for (field, one) in own.as_object().into_iter().flatten() {
+        value[field] = one.clone();
+    }
+    Some((("", "v1", name), value))
+}
 
 pub(crate) fn serve(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
     let resource = request.resource().ok_or_else(Status::no_such_path)?;

@@ -47,6 +47,12 @@ impl Context<'_> {
     }
 }
 
+impl Head {
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { snapshot: &self.store.snapshot, registry: &self.registry }
+    }
+}
+
 /// Uids and name suffixes from a seed given at construction: the same seed gives the same cluster.
 #[derive(Clone, Debug)]
 pub struct Ids {

@@ -11,11 +11,11 @@ use stead_api::{Errors, FieldPath, Object, Request, Status};
 use stead_kinds::Kind;
 
 use crate::attempt::Attempt;
-use crate::draft::time_text;
+use crate::draft::{restore, time_text};
 use crate::encode::ListMeta;
 use crate::halt::Halt;
 use crate::select::Selection;
-use crate::{Context, Reply, admission, custom, policy, target, webhook};
+use crate::{Context, Reply, admission, conversion, custom, policy, target, webhook};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -143,7 +143,12 @@ pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<R
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     let mut told = Vec::new();
     permit(ctx, request, kind, &object, &mut told)?;
+    let shown = conversion::shown(ctx.place(), request, kind, vec![Arc::clone(&object)])?;
     let deleted = delete(ctx, kind, object, &options)?;
+    let deleted = match (&deleted, shown.first()) {
+        (Deleted::Waiting(last), Some(shown)) if kind.by_webhook => Deleted::Waiting(with_metadata(kind, shown, last)?),
+        _ => deleted,
+    };
     let warns = kind.storage == "jobs.batch" && options.propagation.is_none();
     let warnings = if warns { vec![JOB_WARNING.to_owned()] } else { Vec::new() };
     Ok(answer(kind, &deleted).with_warnings(warnings).with_warnings(told))
@@ -175,11 +180,25 @@ pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> R
     let mut last = Vec::with_capacity(objects.len());
     let mut told = Vec::new();
     permit_all(ctx, request, kind, &objects, &mut told)?;
-    for object in objects {
-        last.push(Arc::clone(delete(ctx, kind, object, &options)?.object()));
+    let shown = conversion::shown(ctx.place(), request, kind, objects.clone())?;
+    for (object, shown) in objects.into_iter().zip(shown) {
+        let deleted = Arc::clone(delete(ctx, kind, object, &options)?.object());
+        last.push(if kind.by_webhook { with_metadata(kind, &shown, &deleted)? } else { deleted });
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
     Ok(Reply::list(kind, crate::reply::Objects::These(last), meta).with_warnings(told))
+}
+
+/// An object in the version that was asked for, with the metadata that it has now.
+fn with_metadata(kind: &Kind, shown: &Object, last: &Object) -> Result<Arc<Object>, Status> {
+    let mut value = shown.value();
+    let (labels, annotations) = (value["metadata"]["labels"].take(), value["metadata"]["annotations"].take());
+    value["metadata"] = last.value()["metadata"].take();
+    if let Some(meta) = value["metadata"].as_object_mut() {
+        restore(meta, "labels", &labels);
+        restore(meta, "annotations", &annotations);
+    }
+    Ok(Arc::new(conversion::rebuilt(kind, last, &value)?))
 }
 
 /// Asks policies and webhooks.
@@ -189,9 +208,12 @@ fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, told: 
     if !webhook::is_concerned(ctx.store.snapshot(), request) {
         return Ok(());
     }
-    let stored = ctx.registry.stored(kind.storage).copied().unwrap_or(*kind);
     let is_dry_run = DeleteOptions::of(request)?.dry_run;
-    match Attempt::deletion(request, stored, object, is_dry_run) {
+    let (of, old) = match kind.by_webhook {
+        true => (*kind, conversion::of_object(ctx.place(), request, kind, object)?),
+        false => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
+    };
+    match Attempt::deletion(request, of, (object, old), is_dry_run) {
         Some(attempt) => webhook::look_at(ctx.place(), &attempt, told),
         None => Ok(()),
     }

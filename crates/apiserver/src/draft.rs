@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use stead_api::{Errors, FieldPath, Key, Object, Status};
+use stead_api::{Errors, FieldPath, Key, Object, Request, Status};
 use stead_kinds::Kind;
 
-use crate::{Context, scale};
+use crate::halt::Halt;
+use crate::{Context, conversion, scale};
 
 /// Which part of an object a request may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Part {
 }
 
 pub(crate) struct Draft {
-    /// The stored version of the kind; `new` and `old_value` are of it.
+    /// The version that the change is decided in; `new` and `old_value` are of it.
     pub kind: Kind,
     pub part: Part,
     pub key: Key,
@@ -69,7 +70,11 @@ pub(crate) fn time_text(now: Timestamp) -> String {
 }
 
 /// The stored version of a kind, held to the rules of the version that was asked for: they judge the stored form.
-fn stored_kind(ctx: &Context, served: &Kind) -> Kind {
+/// The version that a change is decided in: the stored one, but what only a webhook can convert stays what was sent until it is stored.
+fn decided_kind(ctx: &Context, served: &Kind) -> Kind {
+    if served.by_webhook {
+        return *served;
+    }
     let mut kind = ctx.registry.stored(served.storage).copied().unwrap_or(*served);
     kind.hooks.validate = served.hooks.validate;
     kind
@@ -92,7 +97,7 @@ impl Draft {
         name: &str,
         mut new: Value,
     ) -> Result<Draft, Status> {
-        let kind = stored_kind(ctx, served);
+        let kind = decided_kind(ctx, served);
         to_stored(served, &kind, &mut new);
         let key = Key::new(kind.storage, namespace, name);
         Ok(Draft {
@@ -110,16 +115,22 @@ impl Draft {
     /// A change of `old` to what `body` (of the served version) says about one part.
     pub(crate) fn change(
         ctx: &Context,
-        served: &Kind,
-        part: Part,
+        request: &Request,
+        (served, part): (&Kind, Part),
         old: Arc<Object>,
         mut body: Value,
-    ) -> Result<Draft, Status> {
-        let kind = stored_kind(ctx, served);
-        if part != Part::Scale {
+    ) -> Result<Draft, Halt> {
+        let kind = decided_kind(ctx, served);
+        let mut draft = Draft { part, ..Draft::internal(kind, old, Value::Null) };
+        if kind.by_webhook {
+            draft.old_value = conversion::of_value(ctx.place(), request, &kind, draft.old_value)?;
+            // Controllers send an object in the version that it was stored in.
+            if part != Part::Scale {
+                body = conversion::of_value(ctx.place(), request, &kind, body)?;
+            }
+        } else if part != Part::Scale {
             to_stored(served, &kind, &mut body);
         }
-        let draft = Draft { part, ..Draft::internal(kind, old, Value::Null) };
         let new = draft.merged(body)?;
         Ok(Draft { new, is_applied: false, ..draft })
     }

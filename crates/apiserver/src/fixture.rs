@@ -14,7 +14,8 @@ use stead_kinds::Registry;
 use stead_store::Store;
 
 use crate::{
-    Cluster, Context, Head, Ids, Reply, WatchPlan, decode_body, is_read, present, serve_read, serve_write, watch_next,
+    Cluster, Context, Head, Ids, Reply, WatchPlan, decode_body, is_read, present, serve_read, serve_write, watch_asks,
+    watch_next, watch_told,
 };
 
 pub(crate) struct Server {
@@ -192,7 +193,7 @@ impl Server {
     }
 
     /// `ADDED a@3`, one per frame that is due.
-    pub(crate) fn frames(&self, plan: &mut WatchPlan) -> Vec<String> {
+    pub(crate) fn frames(&mut self, plan: &mut WatchPlan) -> Vec<String> {
         self.frame_values(plan)
             .iter()
             .map(|frame| {
@@ -203,11 +204,16 @@ impl Server {
             .collect()
     }
 
-    pub(crate) fn frame_values(&self, plan: &mut WatchPlan) -> Vec<Value> {
+    pub(crate) fn frame_values(&mut self, plan: &mut WatchPlan) -> Vec<Value> {
         let head = self.head();
         let mut values = Vec::new();
         loop {
-            match watch_next(plan, &head, self.now) {
+            let told = match watch_asks(plan, &head) {
+                Ok(Some(question)) => watch_told(plan, &self.answer(&question)),
+                Ok(None) => Ok(()),
+                Err(status) => Err(status),
+            };
+            match told.and_then(|()| watch_next(plan, &head, self.now)) {
                 Ok(frames) if frames.is_empty() => return values,
                 Ok(frames) => {
                     values.extend(frames.iter().map(|frame| serde_json::from_slice(frame).expect("a JSON frame")));

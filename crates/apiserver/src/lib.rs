@@ -18,6 +18,7 @@ mod components;
 mod condition;
 mod connect;
 pub mod context;
+mod conversion;
 pub mod custom;
 mod delete;
 pub mod discovery;
@@ -75,7 +76,7 @@ pub use long_list::LongList;
 pub use present::{present, present_failure, takes_long};
 pub use proxy::{ProxiedServer, ProxyPlan, is_proxied, proxy};
 pub use reply::{Body, CallPlan, Reply, SignPlan, StreamPlan, WatchPlan};
-pub use watch::{watch_bookmark, watch_error, watch_next};
+pub use watch::{watch_asks, watch_bookmark, watch_error, watch_next, watch_told};
 
 /// Whether `serve_read` answers this request. Reviews are creates that store nothing, so they are reads too.
 pub fn is_read(request: &Request) -> bool {
@@ -92,7 +93,7 @@ pub fn is_read(request: &Request) -> bool {
 
 /// Answers a request that changes nothing.
 pub fn serve_read(head: &Head, now: Timestamp, request: &Request) -> Reply {
-    let reply = read::serve(head, now, request).unwrap_or_else(Reply::failure);
+    let reply = replay::read(head, now, request);
     reply.with_warnings(deprecation(&head.registry, request))
 }
 

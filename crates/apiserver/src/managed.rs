@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 use stead_api::apply::{self, Write};
-use stead_api::{Object, Request, Status};
+use stead_api::{Request, Status};
 use stead_kinds::{Kind, SchemaRef};
 
 use crate::draft::{Draft, Part};
-use crate::{Context, encode, scale};
+use crate::{Context, scale};
 
 /// What an endpoint does not write, though its objects hold it.
 fn ignored(kind: &Kind, part: Part) -> &'static [&'static str] {
@@ -50,7 +50,7 @@ pub(crate) fn apply(
     request: &Request,
     kind: &Kind,
     part: Part,
-    old: Option<&Object>,
+    live: Option<&Value>,
     body: &Value,
 ) -> Result<Value, Status> {
     let schema = ctx.registry.schema(kind).ok_or_else(Status::no_such_path)?;
@@ -62,7 +62,6 @@ pub(crate) fn apply(
         now: ctx.now,
         ignored: ignored(kind, part),
     };
-    let live = old.map(|old| encode::value_of(kind, old));
     let of_scale;
     let config = match part {
         Part::Scale => {
@@ -71,7 +70,7 @@ pub(crate) fn apply(
         }
         _ => body,
     };
-    apply::apply(&schema, live.as_ref(), config, &write, request.options.force)
+    apply::apply(&schema, live, config, &write, request.options.force)
 }
 
 /// A configuration of the scaled object that says what a configuration of its Scale says.

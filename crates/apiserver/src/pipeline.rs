@@ -9,18 +9,25 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stead_api::{Cause, Errors, Object, Request, Status};
-use stead_kinds::{Plain, Registry, meta};
+use stead_kinds::{Kind, Plain, Registry, meta};
 
 use crate::attempt::Attempt;
 use crate::draft::{Draft, Part, restore, time_text};
 use crate::halt::Halt;
-use crate::{Context, admission, custom, managed, policy, webhook};
+use crate::{Context, admission, conversion, custom, managed, policy, webhook};
 
 /// Kinds whose decoded form the control plane never reads: keeping it would hold their content in memory twice.
 const UNREAD: &[&str] = &["configmaps", "secrets", "events"];
 
 /// Lists and maps of metadata that are left out when nothing is in them.
 const MAY_BE_EMPTIED: &[&str] = &["ownerReferences", "finalizers", "labels", "annotations"];
+
+/// A value in the version that is stored, and what comes back of it in the version that was sent.
+struct Converted {
+    kind: Kind,
+    value: Value,
+    shown: Value,
+}
 
 /// What a write did.
 pub(crate) struct Written {
@@ -54,11 +61,29 @@ impl Draft {
         {
             webhook::validate(ctx.place(), &attempt, warnings)?;
         }
-        if self.is_unchanged() {
+        if self.is_unchanged(ctx.registry) {
             let object = self.old.ok_or_else(|| Status::internal("an unchanged object has a stored version"))?;
+            let object = match self.kind.by_webhook {
+                true => Arc::new(conversion::rebuilt(&self.kind, &object, &self.new)?),
+                false => object,
+            };
             return Ok(Written { object, created: false });
         }
-        Ok(self.store(ctx, request.options.dry_run, typed)?)
+        let converted = self.convert(ctx, request)?;
+        Ok(self.store(ctx, request.options.dry_run, typed, converted)?)
+    }
+
+    /// What is stored and what is shown of it, where that takes a webhook.
+    fn convert(&self, ctx: &Context, request: &Request) -> Result<Option<Converted>, Halt> {
+        let Some(stored) = ctx.registry.stored(self.kind.storage).filter(|stored| stored.by_webhook) else {
+            return Ok(None);
+        };
+        if stored.version == self.kind.version {
+            return Ok(None);
+        }
+        let value = conversion::of_value(ctx.place(), request, stored, self.new.clone())?;
+        let shown = conversion::of_value(ctx.place(), request, &self.kind, value.clone())?;
+        Ok(Some(Converted { kind: *stored, value, shown }))
     }
 
     /// What the cluster itself adds, and forbids.
@@ -218,8 +243,15 @@ impl Draft {
         }
     }
 
-    fn is_unchanged(&mut self) -> bool {
+    fn is_unchanged(&mut self, registry: &Registry) -> bool {
         let Some(old) = &self.old else { return false };
+        if self.kind.by_webhook {
+            // What is stored in another version is stored anew.
+            let stored = registry.stored(self.kind.storage).unwrap_or(&self.kind);
+            if old.value()["apiVersion"] != stored.api_version().as_str() {
+                return false;
+            }
+        }
         self.new["metadata"]["resourceVersion"] = json!(old.revision().to_string());
         self.new == self.old_value
     }
@@ -233,7 +265,13 @@ impl Draft {
             && (self.kind.storage != "namespaces" || is_empty(&self.new["spec"]["finalizers"]))
     }
 
-    fn store(mut self, ctx: &mut Context, dry_run: bool, typed: Arc<dyn Any + Send + Sync>) -> Result<Written, Status> {
+    fn store(
+        mut self,
+        ctx: &mut Context,
+        dry_run: bool,
+        typed: Arc<dyn Any + Send + Sync>,
+        converted: Option<Converted>,
+    ) -> Result<Written, Status> {
         let created = self.is_creation();
         if let Some(there) = ctx.store.snapshot().get(&self.key).filter(|_| created) {
             let mut refusal = Status::already_exists(self.kind.group, self.kind.plural, self.name());
@@ -249,17 +287,26 @@ impl Draft {
             self.new["metadata"]["resourceVersion"] = json!(ctx.store.next_revision().to_string());
         }
         let completes_deletion = self.completes_deletion();
+        let mut shown = None;
+        if let Some(mut converted) = converted {
+            for value in [&mut converted.value, &mut converted.shown] {
+                value["metadata"]["resourceVersion"] = self.new["metadata"]["resourceVersion"].clone();
+            }
+            let made = Object::of_value(self.key.clone(), &converted.shown, &self.kind.fields);
+            shown = Some(Arc::new(made.map_err(|error| Status::internal(error.to_string()))?));
+            (self.new, self.kind) = (converted.value, converted.kind);
+        }
         let mut object = Object::of_value(self.key, &self.new, &self.kind.fields)
             .map_err(|error| Status::internal(error.to_string()))?;
         if !typed.is::<Plain>() && !UNREAD.contains(&self.kind.storage) {
             object = object.with_view(typed);
         }
         if dry_run {
-            return Ok(Written { object: Arc::new(object), created });
+            return Ok(Written { object: shown.unwrap_or_else(|| Arc::new(object)), created });
         }
         let object = if completes_deletion { ctx.store.remove(object) } else { ctx.store.put(object) };
         custom::after_write(ctx, &object);
-        Ok(Written { object, created })
+        Ok(Written { object: shown.unwrap_or(object), created })
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn validate_deletion(
         return Ok(());
     }
     let stored = ctx.registry.stored(kind.storage).copied().unwrap_or(*kind);
-    let attempt = Attempt::deletion(request, stored, object, request.options.dry_run);
+    let attempt = Attempt::deletion(request, stored, (object, object.value()), request.options.dry_run);
     attempt.map_or(Ok(()), |attempt| ask_all(ctx, &attempt, warnings))
 }
 

@@ -2,57 +2,74 @@
 //!
 //! Contract: what is answered is one revision of the head that was handed in; nothing waits.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use stead_api::{Request, Status, Target, Verb};
+use stead_api::{Object, Request, Status, Target, Verb};
 use stead_kinds::{Kind, Verbs};
 
 use crate::encode::ListMeta;
+use crate::halt::Halt;
 use crate::reply::Objects;
 use crate::select::Selection;
 use crate::target::{find, resolve};
-use crate::{Head, Reply, access, components, connect, discovery, page, review, scale, watch};
+use crate::{Head, Reply, access, components, connect, conversion, discovery, page, review, scale, watch};
 
-pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Reply, Status> {
+pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Reply, Halt> {
     let resource = match &request.target {
-        Target::Path(_) if request.verb != Verb::Get => return Err(Status::method_not_allowed()),
+        Target::Path(_) if request.verb != Verb::Get => return Err(Status::method_not_allowed().into()),
         Target::Path(path) => {
             access::authorize_request(&head.store.snapshot, request)?;
-            return discovery::serve(head, request, path);
+            return Ok(discovery::serve(head, request, path)?);
         }
         Target::Resource(resource) => resource,
     };
     let kind = resolve(&head.registry, resource)?;
     access::authorize_request(&head.store.snapshot, request)?;
     if kind.verbs == Verbs::CreateOnly || resource.subresource == "token" {
-        return review::serve(head, now, request, &kind);
+        return Ok(review::serve(head, now, request, &kind)?);
     }
     match (request.verb, resource.subresource.as_str()) {
-        (Verb::Connect, _) | (Verb::Get, "log") => connect::serve(head, request, &kind),
+        (Verb::Connect, _) | (Verb::Get, "log") => {
+            connect::permit(head, request, &kind)?;
+            Ok(connect::serve(head, request, &kind)?)
+        }
         (Verb::Get, "" | "status") => get(head, request, &kind),
         (Verb::Get, "scale") => {
-            let object = find(head, &kind, request)?;
+            let object = one(head, request, &kind)?;
             Ok(Reply::json(200, scale::of(&kind, &object).to_string()))
         }
         (Verb::List, _) => list(head, request, &kind),
         (Verb::Watch, _) => Ok(Reply::Watch(Box::new(watch::start(head, request, &kind)?))),
-        _ => Err(Status::method_not_allowed()),
+        _ => Err(Status::method_not_allowed().into()),
     }
 }
 
-fn get(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+fn get(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Halt> {
     if let Some(revision) = page::parse_revision(&request.options.resource_version)? {
         page::not_in_the_future(revision, head)?;
     }
-    let object = find(head, kind, request)?;
+    let object = one(head, request, kind)?;
     Ok(Reply::object(200, kind, object).with_warnings(components::warnings(kind)))
 }
 
-fn list(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+/// The object that is named, in the version that is asked for.
+fn one(head: &Head, request: &Request, kind: &Kind) -> Result<Arc<Object>, Halt> {
+    let object = find(head, kind, request)?;
+    let shown = conversion::shown(head.place(), request, kind, vec![object])?;
+    shown.into_iter().next().ok_or_else(|| Status::internal("a conversion lost its object").into())
+}
+
+fn list(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Halt> {
     let selection = Selection::of(kind, request)?;
     let mut page = page::page(head, kind, &selection, &request.options)?;
     if kind.storage == components::STORAGE {
         let those = components::all().into_iter().filter(|object| selection.matches(object));
         page.objects = Objects::These(those.collect());
+    }
+    if kind.by_webhook {
+        let objects = page.objects.iter(kind).cloned().collect();
+        page.objects = Objects::These(conversion::shown(head.place(), request, kind, objects)?);
     }
     let meta = ListMeta {
         revision: page.revision,

@@ -5,10 +5,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use stead_api::call::{Question, Replay};
-use stead_api::{Request, Status, Verb};
+use stead_api::{Request, Resource, Status, Verb};
 
+use crate::halt::Halt;
 use crate::reply::CallPlan;
-use crate::{Context, Ids, Reply, webhook, write};
+use crate::{Context, Head, Ids, Reply, read, webhook, write};
 
 /// How often a request is decided.
 pub const ROUNDS_MAX: u32 = 100;
@@ -17,7 +18,7 @@ pub const ASKING_MAX: SignedDuration = SignedDuration::from_secs(60);
 
 pub(crate) fn write(ctx: &mut Context, request: &Request) -> Reply {
     let is_pinned = request.replay.as_ref().is_some_and(|replay| !replay.asks_nobody);
-    if !is_pinned && !webhook::is_concerned(ctx.store.snapshot(), request) {
+    if !is_pinned && !may_ask(ctx, request) {
         return write::serve(ctx, request).unwrap_or_else(|_| Reply::failure(Status::internal("nobody can be asked")));
     }
     let mut replay = request.replay.as_deref().cloned();
@@ -36,6 +37,25 @@ pub(crate) fn write(ctx: &mut Context, request: &Request) -> Reply {
     match write::serve(&mut pinned, request) {
         Ok(reply) => reply,
         Err(questions) => ask(request, replay, now, questions),
+    }
+}
+
+/// Whether somebody may have to be asked.
+fn may_ask(ctx: &Context, request: &Request) -> bool {
+    let by_webhook = |resource: &Resource| {
+        ctx.registry.find(&resource.group, &resource.version, &resource.plural).is_some_and(|kind| kind.by_webhook)
+    };
+    webhook::is_concerned(ctx.store.snapshot(), request) || request.resource().is_some_and(by_webhook)
+}
+
+pub(crate) fn read(head: &Head, now: Timestamp, request: &Request) -> Reply {
+    match read::serve(head, now, request) {
+        Ok(reply) => reply,
+        Err(Halt::Refused(status)) => Reply::failure(status),
+        Err(Halt::Asks(questions)) => {
+            let replay = request.replay.as_deref().cloned().unwrap_or_else(|| Replay::begin(now, 0));
+            ask(request, &replay, now, questions)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `Reply`: an answer as data, without HTTP.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -170,6 +171,9 @@ pub struct WatchPlan {
     pub request: Request,
     /// The objects to send as ADDED before the first event, as long as there are any left.
     pub(crate) initial: Option<Initial>,
+    /// The objects that wait to be converted, and those that were, for the next frames.
+    pub(crate) unconverted: Vec<Arc<Object>>,
+    pub(crate) converted: BTreeMap<(String, Revision), Arc<Object>>,
     /// Whether the first Table frame, which alone carries the column definitions, has been made.
     pub(crate) columns_sent: bool,
 }

@@ -5,9 +5,13 @@
 //! history's own shared bytes; protobuf frames are put around the object's shared message. One call makes a bounded number of
 //! frames. A watch's frames are never `pretty`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use stead_api::call::{Answer, Question};
 use stead_api::form::{Form, Format, Shape};
 use stead_api::{Key, Object, Request, Revision, Status, protobuf};
 use stead_kinds::Kind;
@@ -17,7 +21,7 @@ use stead_store::history::{Change, frame};
 use crate::page::{forbidden_option, not_in_the_future, parse_revision};
 use crate::reply::Initial;
 use crate::select::Selection;
-use crate::{Head, WatchPlan, encode, table};
+use crate::{Head, WatchPlan, conversion, encode, table};
 
 /// How many frames one call makes at most.
 pub const EVENTS_PER_CALL_MAX: usize = 1024;
@@ -60,7 +64,68 @@ pub(crate) fn start(head: &Head, request: &Request, kind: &Kind) -> Result<Watch
         after: None,
         marks_end: options.send_initial_events == Some(true) && options.allow_bookmarks,
     });
-    Ok(WatchPlan { kind: *kind, revision, selection, request: request.clone(), initial, columns_sent: false })
+    Ok(WatchPlan {
+        kind: *kind,
+        revision,
+        selection,
+        request: request.clone(),
+        initial,
+        unconverted: Vec::new(),
+        converted: BTreeMap::new(),
+        columns_sent: false,
+    })
+}
+
+/// What must be asked before the next frames of this head can be made; the answer is for `watch_told`.
+///
+/// # Errors
+/// As `watch_next`.
+pub fn watch_asks(plan: &mut WatchPlan, head: &Head) -> Result<Option<Question>, Status> {
+    if !plan.kind.by_webhook || !plan.converted.is_empty() {
+        return Ok(None);
+    }
+    let objects = upcoming(plan, head)?;
+    let values: Vec<Value> = objects.iter().map(|object| object.value()).collect();
+    plan.unconverted = objects;
+    conversion::question(head.place(), &plan.kind, &values)
+}
+
+/// Takes what was answered.
+///
+/// # Errors
+/// What is wrong with the answer; it ends the watch.
+pub fn watch_told(plan: &mut WatchPlan, answer: &Answer) -> Result<(), Status> {
+    let objects = std::mem::take(&mut plan.unconverted);
+    let values = conversion::read(&plan.kind, objects.iter().map(|object| object.value()).collect(), answer)?;
+    for (object, value) in objects.iter().zip(values) {
+        let converted = conversion::rebuilt(&plan.kind, object, &value)?;
+        plan.converted.insert((object.meta.uid.clone(), object.revision()), Arc::new(converted));
+    }
+    Ok(())
+}
+
+/// The objects that the next frames show; pages of the history that do not concern this watch are passed.
+fn upcoming(plan: &mut WatchPlan, head: &Head) -> Result<Vec<Arc<Object>>, Status> {
+    if let Some(initial) = &plan.initial {
+        let objects = initial_objects(plan, initial);
+        if !objects.is_empty() {
+            return Ok(objects);
+        }
+    }
+    loop {
+        let page = head.store.history.page(plan.kind.storage, plan.revision, EVENTS_PER_CALL_MAX);
+        let events = page.map_err(|expired| Status::expired(expired.to_string()))?;
+        let last = events.last().filter(|_| events.len() == EVENTS_PER_CALL_MAX).map(|last| last.revision());
+        let shown = events.iter().filter_map(|event| match (change_for(&plan.selection, event)?, &event.old) {
+            (Change::Deleted, Some(old)) if !event.deleted => Some(Arc::clone(old)),
+            _ => Some(Arc::clone(&event.object)),
+        });
+        let objects: Vec<Arc<Object>> = shown.collect();
+        match last {
+            Some(last) if objects.is_empty() && plan.initial.is_none() => plan.revision = last,
+            _ => return Ok(objects),
+        }
+    }
 }
 
 /// The next frames: initial events, then what happened since `plan.revision`, which moves on. None means that the watch is up to
@@ -69,6 +134,12 @@ pub(crate) fn start(head: &Head, request: &Request, kind: &Kind) -> Result<Watch
 /// # Errors
 /// 410 when the history no longer reaches back; the shell sends it as an ERROR frame (`watch_error`) and ends the watch.
 pub fn watch_next(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<Vec<Bytes>, Status> {
+    let frames = next_frames(plan, head, now);
+    plan.converted.clear();
+    frames
+}
+
+fn next_frames(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<Vec<Bytes>, Status> {
     if plan.initial.is_some() {
         let frames = initial_frames(plan, now);
         if !frames.is_empty() {
@@ -87,15 +158,14 @@ pub fn watch_next(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<V
         };
         let frames: Vec<Bytes> = events.iter().filter_map(|event| event_frame(plan, event, now)).collect();
         // Nothing of a full page concerned this watch: go on, so that no frames means nothing left.
-        if !frames.is_empty() || !is_full {
+        if !frames.is_empty() || !is_full || plan.kind.by_webhook {
             return Ok(frames);
         }
     }
 }
 
-fn initial_frames(plan: &mut WatchPlan, now: Timestamp) -> Vec<Bytes> {
-    let Some(initial) = plan.initial.take() else { return Vec::new() };
-    let objects: Vec<_> = match &initial.after {
+fn initial_objects(plan: &WatchPlan, initial: &Initial) -> Vec<Arc<Object>> {
+    match &initial.after {
         // The first page may use an index; a selection that fills more than a page goes on by key.
         None => plan.selection.list(&plan.kind, &initial.snapshot).take(INITIAL_PER_CALL_MAX).cloned().collect(),
         Some(after) => initial
@@ -105,7 +175,12 @@ fn initial_frames(plan: &mut WatchPlan, now: Timestamp) -> Vec<Bytes> {
             .take(INITIAL_PER_CALL_MAX)
             .cloned()
             .collect(),
-    };
+    }
+}
+
+fn initial_frames(plan: &mut WatchPlan, now: Timestamp) -> Vec<Bytes> {
+    let Some(initial) = plan.initial.take() else { return Vec::new() };
+    let objects = initial_objects(plan, &initial);
     let mut frames: Vec<Bytes> = Vec::with_capacity(objects.len() + 1);
     for object in &objects {
         frames.push(object_frame(plan, Change::Added, object, now));
@@ -119,21 +194,25 @@ fn initial_frames(plan: &mut WatchPlan, now: Timestamp) -> Vec<Bytes> {
     frames
 }
 
-/// The frame an event makes for this watch, if it concerns it.
-fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<Bytes> {
-    let selection = &plan.selection;
+/// What an event means to a watch, if it concerns it.
+fn change_for(selection: &Selection, event: &Event) -> Option<Change> {
     let is_whole = selection.is_everything();
     if !selection.namespace.is_empty() && *selection.namespace != *event.key().namespace {
         return None;
     }
     let was = event.old.as_ref().is_some_and(|old| is_whole || selection.matches(old));
     let is = !event.deleted && (is_whole || selection.matches(&event.object));
-    let change = match (was, is) {
-        (false, false) => return None,
-        (false, true) => Change::Added,
-        (true, true) => Change::Modified,
-        (true, false) => Change::Deleted,
-    };
+    match (was, is) {
+        (false, false) => None,
+        (false, true) => Some(Change::Added),
+        (true, true) => Some(Change::Modified),
+        (true, false) => Some(Change::Deleted),
+    }
+}
+
+/// The frame an event makes for this watch, if it concerns it.
+fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<Bytes> {
+    let change = change_for(&plan.selection, event)?;
     let is_plain = plan.request.options.form == PLAIN && plan.kind.convert.is_none();
     if change == event.change() && is_plain {
         return Some(event.frame());
@@ -141,8 +220,8 @@ fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<By
     match (&event.old, change, event.deleted) {
         // It left the selection: watchers are told the last state they could see, at the event's revision.
         (Some(old), Change::Deleted, false) => {
-            let last = at_revision(old, event.revision(), &plan.kind);
-            Some(object_frame(plan, change, last.as_ref().unwrap_or(&event.object), now))
+            let last = at_revision(&converted(plan, old), event.revision(), &plan.kind);
+            Some(object_frame(plan, change, &last.map_or_else(|| Arc::clone(&event.object), Arc::new), now))
         }
         _ => Some(object_frame(plan, change, &event.object, now)),
     }
@@ -154,8 +233,21 @@ fn at_revision(object: &Object, revision: Revision, kind: &Kind) -> Option<Objec
     Object::of_value(object.key.clone(), &value, &kind.fields).ok()
 }
 
-fn object_frame(plan: &mut WatchPlan, change: Change, object: &Object, now: Timestamp) -> Bytes {
+/// An object in the version that is watched.
+fn converted(plan: &WatchPlan, object: &Arc<Object>) -> Arc<Object> {
+    let known = plan.converted.get(&(object.meta.uid.clone(), object.revision()));
+    Arc::clone(known.unwrap_or(object))
+}
+
+fn object_frame(plan: &mut WatchPlan, change: Change, object: &Arc<Object>, now: Timestamp) -> Bytes {
+    let object = match plan.kind.by_webhook {
+        true => &converted(plan, object),
+        false => object,
+    };
     let form = plan.request.options.form;
+    if plan.kind.by_webhook && object.value()["apiVersion"] != plan.kind.api_version().as_str() {
+        return status_frame(&Status::internal("the object was not converted"), form);
+    }
     if form.format == Format::Protobuf {
         let framed = encode::protobuf::frame(change, &plan.kind, object, form);
         return framed.unwrap_or_else(|status| status_frame(&status, form));

@@ -18,9 +18,12 @@ use stead_store::Snapshot;
 
 use crate::attempt::Attempt;
 use crate::context::Place;
+use crate::conversion;
 use crate::halt::{Halt, answer_to, asks_nobody};
 use crate::policy::{Scene, is_wanted, matching};
 use answer::{Outcome, Verdict};
+
+pub(crate) use answer::review;
 
 pub(crate) use mutating::{Course, mutate};
 
@@ -60,7 +63,16 @@ fn ask(place: Place, attempt: &Attempt, configuration: &str, hook: &Hook) -> Res
         return Ok(Said::Nothing);
     }
     let Some(matched) = matching::matches(place, attempt, Some(&hook.constraints)) else { return Ok(Said::Nothing) };
-    let scene = Scene::of(place, attempt, &matched);
+    let mut scene = Scene::of(place, attempt, &matched);
+    if attempt.kind.by_webhook {
+        match conversion::all(place, attempt.request, &matched, vec![attempt.new.clone(), attempt.old.clone()]) {
+            Ok(mut values) => {
+                (scene.old, scene.new) = (values.pop().unwrap_or_default(), values.pop().unwrap_or_default())
+            }
+            Err(Halt::Asks(questions)) => return Ok(questions.into_iter().next().map_or(Said::Nothing, Said::Unknown)),
+            Err(Halt::Refused(status)) => return Err(status),
+        }
+    }
     let is_wanted = is_wanted(&hook.conditions, &scene.vars(&[], None));
     match is_wanted {
         Ok(true) => {}

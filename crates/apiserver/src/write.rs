@@ -14,7 +14,9 @@ use stead_kinds::{Kind, Verbs};
 use crate::draft::{Draft, Part};
 use crate::halt::Halt;
 use crate::pipeline::Written;
-use crate::{Context, Head, Reply, access, delete, encode, eviction, managed, read, scale, subresource, target};
+use crate::{
+    Context, Head, Reply, access, conversion, delete, encode, eviction, managed, read, scale, subresource, target,
+};
 
 /// How often a generated name is tried again when it is taken.
 const GENERATED_NAME_TRIES_MAX: usize = 8;
@@ -198,7 +200,7 @@ fn update(
         return create_named(ctx, request, kind, body, warnings);
     };
     check_preconditions(kind, &old, &body["metadata"], part)?;
-    let draft = Draft::change(ctx, kind, part, old, body)?;
+    let draft = Draft::change(ctx, request, (kind, part), old, body)?;
     draft.finish(ctx, request, warnings)
 }
 
@@ -242,10 +244,8 @@ fn patch(
         return apply(ctx, request, kind, part, old, warnings);
     }
     let old = old.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
-    let live = match part {
-        Part::Scale => scale::of(kind, &old),
-        _ => encode::value_of(kind, &old),
-    };
+    let live = live_value(ctx, request, kind, &old)?;
+    let live = if part == Part::Scale { scale::of_value(kind, &live) } else { live };
     let mut patched = merge(ctx, kind, part, how, &live, &request.body)?;
     let Some(map) = patched.as_object_mut() else {
         return Err(Status::bad_request("the patch does not leave an object").into());
@@ -260,8 +260,16 @@ fn patch(
         patched["metadata"]["resourceVersion"] = json!(old.revision().to_string());
     }
     check_preconditions(kind, &old, &patched["metadata"], part)?;
-    let draft = Draft::change(ctx, kind, part, old, patched)?;
+    let draft = Draft::change(ctx, request, (kind, part), old, patched)?;
     draft.finish(ctx, request, warnings)
+}
+
+/// The stored object in the version that was asked for.
+fn live_value(ctx: &Context, request: &Request, kind: &Kind, old: &Object) -> Result<Value, Halt> {
+    match kind.by_webhook {
+        true => conversion::of_object(ctx.place(), request, kind, old),
+        false => Ok(encode::value_of(kind, old)),
+    }
 }
 
 fn check_patch_options(request: &Request, how: PatchType) -> Result<(), Status> {
@@ -380,11 +388,12 @@ fn apply(
         }
         check_preconditions(kind, old, &meta, part)?;
     }
-    let merged = managed::apply(ctx, request, kind, part, old.as_deref(), &body)?;
+    let live = old.as_ref().map(|old| live_value(ctx, request, kind, old)).transpose()?;
+    let merged = managed::apply(ctx, request, kind, part, live.as_ref(), &body)?;
     // An applied Scale has become a configuration of the object itself.
     let part = if part == Part::Scale { Part::Whole } else { part };
     match old {
-        Some(old) => Draft::change(ctx, kind, part, old, merged)?.applied().finish(ctx, request, warnings),
+        Some(old) => Draft::change(ctx, request, (kind, part), old, merged)?.applied().finish(ctx, request, warnings),
         None => {
             let namespace = target::namespace_of(kind, resource).to_owned();
             Draft::creation(ctx, kind, &namespace, &resource.name, merged)?.applied().finish(ctx, request, warnings)

@@ -17,12 +17,12 @@ use crate::columns::{AGE_COLUMN, NAME_COLUMN};
 use crate::{Cell, Column, Convert, Kind, Names, SchemaRef, Subresource};
 
 impl Kind {
-    /// The kinds of a definition, with their schemas.
+    /// The kinds of a definition, with their schemas; also of versions that are not served.
     pub fn of_crd(definition: &Value) -> Vec<(Kind, Arc<Value>)> {
         let spec = &definition["spec"];
         let versions = spec["versions"].as_array().into_iter().flatten();
-        let known = versions.filter(|version| version["served"] == true || version["storage"] == true);
-        known.map(|version| (remembered(spec, version), schema(version))).collect()
+        let is_mixed = definition["status"]["storedVersions"].as_array().is_some_and(|stored| stored.len() > 1);
+        versions.map(|version| (remembered(spec, version, is_mixed), schema(version))).collect()
     }
 }
 
@@ -34,7 +34,7 @@ fn schema(version: &Value) -> Arc<Value> {
 }
 
 /// Makes a kind once for each different declaration.
-fn remembered(spec: &Value, version: &Value) -> Kind {
+fn remembered(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
     static MADE: Mutex<BTreeMap<String, Kind>> = Mutex::new(BTreeMap::new());
     let mut essence = version.clone();
     crate::fill::put(&mut essence, "schema", None);
@@ -44,11 +44,13 @@ fn remembered(spec: &Value, version: &Value) -> Kind {
         spec["scope"],
         essence,
         selectable_paths(spec),
-        deprecation(spec, version)
+        deprecation(spec, version),
+        spec["conversion"]["strategy"],
+        is_mixed
     ])
     .to_string();
     let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    *made.entry(key).or_insert_with(|| make(spec, version))
+    *made.entry(key).or_insert_with(|| make(spec, version, is_mixed))
 }
 
 fn word(value: &Value, field: &str) -> &'static str {
@@ -60,7 +62,7 @@ fn words(value: &Value, field: &str) -> &'static [&'static str] {
     all.map(intern).collect::<Vec<_>>().leak()
 }
 
-fn make(spec: &Value, version: &Value) -> Kind {
+fn make(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
     let (group, names) = (word(spec, "group"), &spec["names"]);
     let plural = word(names, "plural");
     let singular = match word(names, "singular") {
@@ -88,8 +90,10 @@ fn make(spec: &Value, version: &Value) -> Kind {
         unconditional_update: false,
         served: version["served"] == true,
         deprecated: intern(&deprecation(spec, version)),
-        // Versions differ in their apiVersion alone, which the caller sets: the only strategy is None.
-        convert: (!is_stored).then_some(Convert { from_stored: |_| {}, to_stored: |_| {} }),
+        // Without a webhook, versions differ in their apiVersion alone, which the caller sets.
+        convert: (!is_stored || is_mixed).then_some(Convert { from_stored: |_| {}, to_stored: |_| {} }),
+        is_stored,
+        by_webhook: spec["conversion"]["strategy"] == "Webhook",
         ..Kind::plain(
             intern(&format!("{plural}.{group}")),
             group,
@@ -203,7 +207,10 @@ mod tests {
     #[test]
     fn a_definition_is_a_kind_for_each_version() {
         let kinds = Kind::of_crd(&definition());
-        assert_eq!(kinds.iter().map(|(kind, _)| kind.version).collect::<Vec<_>>(), ["v1", "v1beta1"]);
+        assert_eq!(
+            kinds.iter().map(|(kind, _)| (kind.version, kind.served)).collect::<Vec<_>>(),
+            [("v1", true), ("v1beta1", true), ("v1alpha1", false)]
+        );
         let kind = kinds[0].0;
         assert_eq!((kind.storage, kind.list_kind), ("crons.example.com", "CronList"));
         assert_eq!(

@@ -1,5 +1,6 @@
 //! CustomResourceDefinition: checked on the JSON value, since its schemas are data.
 
+mod conversion;
 mod defaults;
 mod marks;
 mod nested;
@@ -70,7 +71,7 @@ impl Behavior for Definition {
             }
         }
         if let Some(conversion) = object_or_new(spec, "conversion") {
-            set_text(conversion, "strategy", "None");
+            conversion::default(conversion);
         }
         for version in each(spec, "versions") {
             set(version, "served", false);
@@ -94,8 +95,7 @@ impl Behavior for Definition {
             at.child("group").invalid(errors, group, "should be a domain with at least one dot");
         }
         one_of(at.child("scope"), text(spec, "scope"), &["Cluster", "Namespaced"], false, errors);
-        let strategy = text(&spec["conversion"], "strategy");
-        one_of(at.child("conversion").child("strategy"), strategy, &["None"], true, errors);
+        conversion::validate(at.child("conversion"), &spec["conversion"], errors);
         if spec["preserveUnknownFields"] == true {
             let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
             at.child("preserveUnknownFields").invalid(errors, true, detail);
@@ -109,7 +109,7 @@ impl Behavior for Definition {
 }
 
 impl Definition {
-    /// What names its objects cannot change, and no version may go that objects are stored in.
+    /// What names its objects cannot change.
     fn validate_update(&self, old: &Definition, errors: &mut Errors) {
         let at = Path::root("spec");
         for field in ["group", "scope"] {
@@ -123,12 +123,26 @@ impl Definition {
                 at.child("names").child(field).invalid(errors, new, FIELD_IS_IMMUTABLE);
             }
         }
-        let names: BTreeSet<&str> = items(&self.spec, "versions").iter().map(|version| text(version, "name")).collect();
-        for (index, version) in items(&self.status, "storedVersions").iter().enumerate() {
-            if !version.as_str().is_some_and(|version| names.contains(version)) {
-                let at = Path::root("status");
-                let all = at.child("storedVersions");
-                all.index(index).invalid(errors, version.clone(), "must appear in spec.versions");
+        self.validate_stored(errors);
+    }
+
+    /// No version may go that objects are stored in.
+    fn validate_stored(&self, errors: &mut Errors) {
+        let at = Path::root("status");
+        let (at, stored) = (at.child("storedVersions"), items(&self.status, "storedVersions"));
+        if stored.is_empty() {
+            return at.invalid(errors, json!(stored), "must have at least one stored version");
+        }
+        let versions = items(&self.spec, "versions");
+        for version in versions.iter().filter(|version| version["storage"] == true) {
+            let name = text(version, "name");
+            if !stored.iter().any(|one| one == name) {
+                at.invalid(errors, json!(stored), format!("must have the storage version {name}"));
+            }
+        }
+        for (index, version) in stored.iter().enumerate() {
+            if !versions.iter().any(|one| one["name"] == *version) {
+                at.index(index).invalid(errors, version.clone(), "must appear in spec.versions");
             }
         }
     }
@@ -420,6 +434,7 @@ mod tests {
             errors(&new, Some(&object)),
             [
                 "spec.scope: Invalid value: \"Cluster\": field is immutable",
+                "status.storedVersions: Invalid value: [\"v1\"]: must have the storage version v2",
                 "status.storedVersions[0]: Invalid value: \"v1\": must appear in spec.versions",
             ]
         );

@@ -145,6 +145,10 @@ pub struct Kind {
     pub create_on_update: bool,
     /// How a version other than the stored one is read and written; None for the stored version.
     pub convert: Option<Convert>,
+    /// Set for the stored version of a custom kind whose objects may be stored in older versions, too, so that it has a `convert`.
+    pub is_stored: bool,
+    /// Whether a webhook turns one version into another: `convert` is not asked then.
+    pub by_webhook: bool,
     /// Set for versions that Kubernetes no longer serves.
     pub old: Option<old::Old>,
     /// What clients of this version are told: a definition marked it as deprecated. Else empty.
@@ -317,6 +321,8 @@ impl Kind {
             unconditional_update: true,
             create_on_update: false,
             convert: None,
+            is_stored: false,
+            by_webhook: false,
             old: None,
             deprecated: "",
         }

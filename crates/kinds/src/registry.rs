@@ -67,7 +67,7 @@ impl Registry {
     }
 
     fn add(&mut self, kind: Kind) {
-        if kind.convert.is_none() {
+        if kind.convert.is_none() || kind.is_stored {
             self.stored.entry(kind.storage).or_insert(kind);
         }
         if kind.served {

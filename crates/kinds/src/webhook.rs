@@ -320,7 +320,7 @@ pub(crate) fn validate_service(
     }
 }
 
-fn validate_url(at: Path, url: &str, errors: &mut Errors) {
+pub(crate) fn validate_url(at: Path, url: &str, errors: &mut Errors) {
     let form = "; desired format: https://host[/path]";
     let Some(rest) = url.strip_prefix("https://") else {
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);

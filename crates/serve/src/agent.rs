@@ -206,6 +206,7 @@ impl Reach {
 fn flat(server: &Server, reply: Reply) -> Result<Bytes, Status> {
     let reply = match reply {
         Reply::Sign(plan) => crate::auth::sign(server, *plan)?,
+        Reply::Call(_) => return Err(Status::internal("agents read nothing that takes a webhook")),
         other => other,
     };
     match reply.status() {

@@ -179,7 +179,7 @@ async fn answer<'a>(
     if crate::streams::is_upgrade(&request) {
         let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         drop(body);
-        return crate::streams::upgrade(server, &request, &parts.headers, upgrade);
+        return crate::streams::upgrade(server, &request, &parts.headers, upgrade).await;
     }
     let head = server.plane.head();
     stead_apiserver::negotiate(&head.registry, &mut request)?;
@@ -193,7 +193,7 @@ async fn answer<'a>(
         trail.asked(&head, &request);
     }
     let reply = if stead_apiserver::is_read(&request) {
-        let reply = stead_apiserver::serve_read(&head, clock::now(), &request);
+        let reply = crate::webhooks::read(server, &head, &request).await;
         crate::extensions::complete(server, &head, &request, reply)
     } else {
         drop(head);

@@ -57,13 +57,13 @@ pub fn is_upgrade(request: &Request) -> bool {
 }
 
 /// Serves exec, attach and port-forward: checks, answers 101 and goes on in a task of its own.
-pub fn upgrade(
+pub async fn upgrade(
     server: &Arc<Server>,
     request: &Request,
     headers: &HeaderMap,
     upgrade: Option<OnUpgrade>,
 ) -> Result<Response<Out>, Status> {
-    let plan = match stead_apiserver::serve_read(&server.plane.head(), crate::clock::now(), request) {
+    let plan = match crate::webhooks::read(server, &server.plane.head(), request).await {
         Reply::Stream(plan) => *plan,
         Reply::Failure { status, .. } => return Err(*status),
         _ => return Err(Status::no_such_path()),

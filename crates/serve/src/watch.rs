@@ -10,8 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use stead_api::Revision;
-use stead_apiserver::WatchPlan;
+use stead_api::call::Answer;
+use stead_api::{Revision, Status};
+use stead_apiserver::{Head, WatchPlan};
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, Interval, Sleep, interval_at, sleep};
 
@@ -31,8 +32,12 @@ pub struct Watch {
     is_behind: bool,
     end: Pin<Box<Sleep>>,
     bookmarks: Option<Interval>,
+    /// A conversion that the next frames wait for.
+    asking: Option<Asking>,
     is_over: bool,
 }
+
+type Asking = Pin<Box<dyn Future<Output = (Arc<Head>, Answer)> + Send>>;
 
 impl Watch {
     pub fn new(server: &Arc<Server>, plan: WatchPlan) -> Watch {
@@ -45,6 +50,7 @@ impl Watch {
             is_behind: true,
             end: Box::pin(sleep(Duration::from_secs(seconds))),
             bookmarks: wants_bookmarks.then(|| interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY)),
+            asking: None,
             is_over: false,
         }
     }
@@ -52,8 +58,10 @@ impl Watch {
     /// The next piece; None when the watch has ended: time is up, or the place in the history is lost.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while !self.is_over {
-            if let Some(piece) = self.events() {
-                return Poll::Ready(Some(piece));
+            match self.events(cx) {
+                Poll::Ready(Some(piece)) => return Poll::Ready(Some(piece)),
+                Poll::Ready(None) => {}
+                Poll::Pending => return self.poll_clock(cx),
             }
             match self.changed.as_mut().poll(cx) {
                 Poll::Ready(Some(receiver)) => {
@@ -68,26 +76,59 @@ impl Watch {
     }
 
     /// What has happened and was not sent.
-    fn events(&mut self) -> Option<Bytes> {
+    fn events(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if !self.is_behind {
-            return None;
+            return Poll::Ready(None);
         }
-        let head = self.server.plane.head();
+        let head = match ready!(self.readied(cx)) {
+            Ok(head) => head,
+            Err(status) => return Poll::Ready(Some(self.failed(&status))),
+        };
         let frames = stead_apiserver::watch_next(&mut self.plan, &head, crate::clock::now());
         self.is_behind = self.plan.is_behind(&head);
         match frames {
-            Ok(frames) if frames.is_empty() => None,
-            Ok(frames) => Some(join(frames)),
-            Err(status) => {
-                self.is_over = true;
-                Some(stead_apiserver::watch_error(&self.plan, &status))
-            }
+            Ok(frames) if frames.is_empty() => Poll::Ready(None),
+            Ok(frames) => Poll::Ready(Some(join(frames))),
+            Err(status) => Poll::Ready(Some(self.failed(&status))),
         }
+    }
+
+    fn failed(&mut self, status: &Status) -> Bytes {
+        self.is_over = true;
+        stead_apiserver::watch_error(&self.plan, status)
+    }
+
+    /// The head whose frames can be made: what a webhook must convert for it has been converted.
+    fn readied(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Head>, Status>> {
+        let asking = match &mut self.asking {
+            Some(asking) => asking,
+            None => {
+                let head = self.server.plane.head();
+                match stead_apiserver::watch_asks(&mut self.plan, &head) {
+                    Ok(None) => return Poll::Ready(Ok(head)),
+                    Err(status) => return Poll::Ready(Err(status)),
+                    Ok(Some(question)) => {
+                        let server = Arc::clone(&self.server);
+                        self.asking.insert(Box::pin(async move {
+                            let answer = crate::webhooks::ask(&server, &question).await;
+                            (head, answer)
+                        }))
+                    }
+                }
+            }
+        };
+        let (head, answer) = ready!(asking.as_mut().poll(cx));
+        self.asking = None;
+        Poll::Ready(stead_apiserver::watch_told(&mut self.plan, &answer).map(|()| head))
     }
 
     /// A bookmark when one is due, and as the last word when time is up.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.is_over = self.end.as_mut().poll(cx).is_ready();
+        if self.asking.is_some() {
+            // Nothing can be promised while frames are being made.
+            return if self.is_over { Poll::Ready(None) } else { Poll::Pending };
+        }
         match &mut self.bookmarks {
             None if self.is_over => return Poll::Ready(None),
             None => return Poll::Pending,

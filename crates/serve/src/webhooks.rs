@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use ring::rand::SecureRandom;
 use stead_api::Request;
 use stead_api::call::{Answer, Endpoint, Question, Said};
-use stead_apiserver::CallPlan;
+use stead_apiserver::{CallPlan, Head, Reply};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -82,8 +82,18 @@ pub async fn answered(server: &Arc<Server>, plan: CallPlan) -> Request {
     plan.answered(answers)
 }
 
+/// Answers a request that changes nothing, from one head, however often webhooks are to be asked.
+pub async fn read(server: &Arc<Server>, head: &Head, request: &Request) -> Reply {
+    let mut reply = stead_apiserver::serve_read(head, crate::clock::now(), request);
+    while let Reply::Call(plan) = reply {
+        let request = answered(server, *plan).await;
+        reply = stead_apiserver::serve_read(head, crate::clock::now(), &request);
+    }
+    reply
+}
+
 /// Asks one question.
-async fn ask(server: &Server, question: &Question) -> Answer {
+pub async fn ask(server: &Server, question: &Question) -> Answer {
     let uid = fresh_uid();
     let said = exchange(server, question, &uid).await;
     Answer { uid, said }

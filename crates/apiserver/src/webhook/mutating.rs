@@ -11,6 +11,7 @@ use stead_kinds::webhook::{Configured, Hook};
 use super::{MUTATING, Said, Told, ask, is_concerned, is_used, warn};
 use crate::Context;
 use crate::attempt::Attempt;
+use crate::conversion;
 use crate::draft::{Draft, Part, restore};
 use crate::halt::Halt;
 
@@ -138,7 +139,7 @@ pub(super) fn patched(value: &Value, patch: Option<&Value>) -> Result<Option<Val
 }
 
 /// The draft's new value as a webhook wants it, as far as it may say.
-fn take(ctx: &Context, attempt: &Attempt, draft: &Draft, matched: &Kind, mut patched: Value) -> Result<Value, Status> {
+fn take(ctx: &Context, attempt: &Attempt, draft: &Draft, matched: &Kind, mut patched: Value) -> Result<Value, Halt> {
     if attempt.object_kind.is_none() {
         if let Some(schema) = ctx.registry.schema(matched) {
             schema.decode(&mut patched).map_err(|error| Status::internal(error.to_string()))?;
@@ -146,6 +147,7 @@ fn take(ctx: &Context, attempt: &Attempt, draft: &Draft, matched: &Kind, mut pat
         if let Some(convert) = matched.convert {
             (convert.to_stored)(&mut patched);
         }
+        patched = conversion::of_value(ctx.place(), attempt.request, &draft.kind, patched)?;
         patched["apiVersion"] = json!(draft.kind.api_version());
         patched["kind"] = json!(draft.kind.kind);
     }
