@@ -8,6 +8,7 @@ mod aggregation;
 mod audit;
 mod certificates;
 mod cluster;
+mod conversion;
 mod counter;
 mod crashes;
 mod daemons;
