@@ -41,7 +41,7 @@ fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> R
         Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request, warnings),
         Verbs::CreateOnly => {
             let head = Head { store: ctx.store.head().clone(), registry: Arc::clone(ctx.registry) };
-            return Ok(read::serve(&head, ctx.now, request)?);
+            return read::serve(&head, ctx.now, request);
         }
         Verbs::ReadOnly => return Err(Status::method_not_allowed().into()),
     }

@@ -148,18 +148,21 @@ fn watches_show_the_version_that_is_watched() {
     assert_eq!(frames[0]["object"]["message"], "conversion webhook for example.com/v1, Kind=Host failed: gone");
 }
 
+/// Breaks an answer.
+type Change = fn(&mut Value);
+
 #[test]
 fn what_comes_back_is_checked() {
     let mut server = server();
     server.make(V1, host("a", json!({"address": "db:1"})));
-    let broken = |change: fn(&mut Value)| {
+    let broken = |change: Change| {
         move |_: &str, request: &Value| {
             let mut response = convert(request)?;
             change(&mut response);
             Ok(response)
         }
     };
-    let cases: [(fn(&mut Value), &str); 9] = [
+    let cases: [(Change, &str); 9] = [
         (|r| r["result"] = json!({"status": "Failure", "message": "cannot"}), "failed: cannot"),
         (|r| r["result"] = json!({"status": "Odd"}), "failed: response.result.status was 'Odd', not 'Success'"),
         (|r| r["convertedObjects"] = json!([]), "returned 0 objects, expected 1"),
