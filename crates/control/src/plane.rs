@@ -117,6 +117,11 @@ impl Plane {
         })
     }
 
+    /// Has watchers fall behind sooner: the simulator's way to see what happens to them then.
+    pub fn keep_history(&mut self, events_per_kind: usize) {
+        self.store.keep_history(events_per_kind);
+    }
+
     /// Makes the objects that every cluster has.
     pub fn bootstrap(&mut self, now: Timestamp, facts: &Bootstrap) -> Batch {
         self.now = self.now.max(now);

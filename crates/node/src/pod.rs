@@ -227,7 +227,7 @@ impl<'a> Running<'a> {
                 None
             }
         };
-        if let Some(at) = volume::refresh_at(self.typed, self.around) {
+        if let Some(at) = volume::refresh_at(self.typed, self.around, self.now) {
             plan.wake(at);
         }
         if !pod.is_sandbox_ready() {

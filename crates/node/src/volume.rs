@@ -113,10 +113,10 @@ pub fn resolve(
     if is_token_missing { Err(Unready::Token) } else { Ok(volumes) }
 }
 
-/// When a token of the pod has to be asked for again.
-pub fn refresh_at(typed: &Pod, around: &Around) -> Option<Timestamp> {
+/// When the next token of the pod has to be asked for again; those that are due have been, or are waited for.
+pub fn refresh_at(typed: &Pod, around: &Around, now: Timestamp) -> Option<Timestamp> {
     let uid = typed.metadata.uid.as_deref().unwrap_or_default();
-    tokens_of(around.tokens, uid).map(|(_, token)| token.refresh_at()).min()
+    tokens_of(around.tokens, uid).map(|(_, token)| token.refresh_at()).filter(|at| now < *at).min()
 }
 
 /// Whether mounts of this volume are read-only whatever the container says.

@@ -13,7 +13,7 @@ pub fn strike(world: &mut World) -> Verdict {
     let wait = world.chance.millis(200, 15_000);
     world.send_in(wait, Message::Fault);
     let node = world.chance.below(world.nodes.len() as u64) as usize;
-    match world.chance.below(11) {
+    match world.chance.below(13) {
         0..3 if world.server.plane.is_some() => world.crash_server(true),
         3..6 if world.nodes[node].agent.is_some() => world.crash_agent(node, false),
         6 => world.crash_agent(node, true),
@@ -34,6 +34,11 @@ pub fn strike(world: &mut World) -> Verdict {
             world.server.full_until = Some(after(world.now, span));
             Ok(())
         }
+        11 => {
+            world.set_clock_forward();
+            Ok(())
+        }
+        12 => world.set_clock_back(),
         _ => Ok(()),
     }
 }

@@ -5,6 +5,7 @@
 //! (what people do), `faults.rs` (what goes wrong).
 
 mod chance;
+mod clock;
 pub mod checks;
 mod faults;
 mod ledger;

@@ -116,16 +116,18 @@ impl World {
         own.life += 1;
         own.link += 1;
         own.alarm = None;
-        for (_, action) in std::mem::take(&mut own.under_way) {
+        let under_way = std::mem::take(&mut own.under_way);
+        let now = self.clock();
+        for (_, action) in under_way {
             if self.chance.percent(50) {
                 self.say(&format!("node {node}: {} was done at the last moment", show(&action)));
-                self.nodes[node].machine.fake.perform(action.clone(), self.now);
+                self.nodes[node].machine.fake.perform(action.clone(), now);
                 self.check_machines()?;
                 self.end_init(node, action);
             }
         }
         if reboots {
-            self.nodes[node].machine.reboot(self.now);
+            self.nodes[node].machine.reboot(now);
         }
         let most = if self.chance.percent(10) { 90_000 } else { 5000 };
         let wait = self.chance.millis(5, most);
@@ -185,7 +187,7 @@ impl World {
     }
 
     pub fn step_agent(&mut self, node: usize, input: Input) {
-        let now = self.now;
+        let now = self.clock();
         let Some(agent) = self.nodes[node].agent.as_mut() else { return };
         let outputs = agent.step(now, input);
         for output in outputs {
@@ -200,7 +202,7 @@ impl World {
             }
         }
         let Some(wake) = self.nodes[node].agent.as_ref().map(NodeAgent::wake_at) else { return };
-        let wake = wake.map(|at| at.max(after(now, SignedDuration::from_micros(10))));
+        let wake = wake.map(|at| self.when(at));
         if self.nodes[node].alarm != wake {
             self.nodes[node].alarm = wake;
             if let Some(at) = wake {
@@ -251,7 +253,7 @@ impl World {
         if let Action::DeleteDirectory { path } = &action {
             machines::kept_directory(&self.ledger, path)?;
         }
-        let (now, faults) = (self.now, self.faults);
+        let (now, faults) = (self.clock(), self.faults);
         let own = &mut self.nodes[node];
         own.under_way.remove(&number);
         let effects = own.machine.perform(action, now, faults, &mut self.chance);
@@ -268,11 +270,12 @@ impl World {
     }
 
     pub fn ends(&mut self, node: usize, boot: u64, container: &ContainerRef, code: i32) -> Verdict {
+        let now = self.clock();
         let own = &mut self.nodes[node];
         if own.machine.boot != boot {
             return Ok(());
         }
-        let Some(observation) = own.machine.fake.end(container, code, self.now) else { return Ok(()) };
+        let Some(observation) = own.machine.fake.end(container, code, now) else { return Ok(()) };
         let life = own.life;
         self.say(&format!("node {node}: {}/{} ends with {code}", short(&container.pod), container.name));
         let wait = self.chance.micros(10, 1000);

@@ -110,7 +110,7 @@ impl World {
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
             front_proxy_ca: "FRONT".into(),
         };
-        let batch = plane.bootstrap(self.now, &facts);
+        let batch = plane.bootstrap(self.clock(), &facts);
         self.server.plane = Some(plane);
         let durable = self.commit(batch)?;
         self.publish(durable, Vec::new(), true)?;
@@ -156,7 +156,7 @@ impl World {
             return Ok(());
         }
         if is_read(&request) {
-            let reply = serve_read(&self.server.head, self.now, &request);
+            let reply = serve_read(&self.server.head, self.clock(), &request);
             self.answer(&sender, flat(reply));
             return Ok(());
         }
@@ -183,11 +183,12 @@ impl World {
         if self.server.in_flight.is_some() {
             return Ok(());
         }
+        let now = self.clock();
         let Some(plane) = self.server.plane.as_mut() else { return Ok(()) };
         let inbox = std::mem::take(&mut self.server.inbox);
         let (senders, requests): (Vec<Sender>, Vec<Request>) = inbox.into_iter().unzip();
         let requests = (0..).zip(requests).collect();
-        let batch = plane.step(self.now, requests);
+        let batch = plane.step(now, requests);
         if batch.writes().is_empty() {
             let durable = (Vec::new(), batch.synced());
             self.publish(durable, senders, false)?;
@@ -245,7 +246,7 @@ impl World {
         if self.trace.is_loud {
             self.show_events(&released.head, &kinds)?;
         }
-        self.ledger.advance(&released.head, &kinds, self.now)?;
+        self.ledger.advance(&released.head, &kinds, self.clock())?;
         machines::gone_when_removed(self.nodes.iter().map(|node| &node.machine.fake), &self.ledger)?;
         Ok((keys, released))
     }
@@ -328,7 +329,7 @@ impl World {
             return;
         }
         let Some(at) = self.server.plane.as_ref().and_then(Plane::wake_at) else { return };
-        let at = at.max(after(self.now, SignedDuration::from_micros(10)));
+        let at = self.when(at);
         if self.server.alarm != Some(at) {
             self.server.alarm = Some(at);
             self.send(at, Message::ServerWake(at));

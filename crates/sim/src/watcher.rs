@@ -229,7 +229,7 @@ impl World {
             return Ok(());
         }
         self.say(&format!("watcher {index} reads"));
-        let (head, now, restored) = (self.server.head.clone(), self.now, self.server.restored);
+        let (head, now, restored) = (self.server.head.clone(), self.clock(), self.server.restored);
         let sabotage = if self.chance.percent(20) { self.sabotage } else { Sabotage::None };
         let (bookmarks, resumes) = (self.chance.percent(30), self.chance.percent(30));
         let (breaks, place) = (self.chance.percent(10), self.chance.below(SEEN_MAX as u64) as usize);

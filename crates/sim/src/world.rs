@@ -24,6 +24,9 @@ use crate::{Options, Sabotage, faults};
 
 /// How many messages one history may take.
 pub const MESSAGES_MAX: u64 = 400_000;
+/// How often a part may wake by itself in a second.
+const WAKES_PER_SECOND_MAX: u32 = 2000;
+const NODES: &[&str] = &["agent 0", "agent 1", "agent 2", "agent 3"];
 
 pub enum Message {
     /// A request arrives at the server.
@@ -58,7 +61,10 @@ pub enum Message {
 }
 
 pub struct World {
+    /// True time.
     pub now: Timestamp,
+    /// How far the machines' clock is ahead of it.
+    pub clock_is_ahead: SignedDuration,
     seq: u64,
     pub queue: BTreeMap<(Timestamp, u64), Message>,
     pub chance: Chance,
@@ -76,6 +82,8 @@ pub struct World {
     pub crashes: u64,
     /// Whether webhooks look at what is made.
     has_webhooks: bool,
+    /// Who woke by itself in this second, and how often.
+    wakes: BTreeMap<&'static str, (i64, u32)>,
 }
 
 pub fn start_of_time() -> Timestamp {
@@ -97,6 +105,7 @@ impl World {
         let nodes = (0..count).map(|index| Node::new(index, fences)).collect();
         World {
             now,
+            clock_is_ahead: SignedDuration::ZERO,
             seq: 0,
             queue: BTreeMap::new(),
             trace,
@@ -110,6 +119,7 @@ impl World {
             sabotage: options.sabotage,
             crashes: 0,
             has_webhooks: seed % 4 == 3,
+            wakes: BTreeMap::new(),
             chance,
         }
     }
@@ -235,8 +245,11 @@ impl World {
     fn deliver(&mut self, message: Message) -> Verdict {
         match message {
             Message::Request(sender, request) => self.request_arrives(sender, *request),
-            Message::ServerWake(at) => self.server_wakes(at),
             Message::Answered(life, waiting) => self.webhook_answers(life, *waiting),
+            Message::ServerWake(at) => {
+                self.rest("the server")?;
+                self.server_wakes(at)
+            }
             Message::Synced(life) => self.synced(life),
             Message::ServerStart(life) if life == self.server.life && self.server.plane.is_none() => {
                 self.start_server()
@@ -258,6 +271,7 @@ impl World {
             }
             Message::AgentWake(node, at) => {
                 if self.nodes[node].alarm == Some(at) {
+                    self.rest(NODES[node])?;
                     self.say(&format!("node {node} wakes"));
                     self.nodes[node].alarm = None;
                     self.step_agent(node, Input::Wake);
@@ -281,6 +295,20 @@ impl World {
             Message::Fault => faults::strike(self),
             Message::Watch(index) => self.watch_turn(index),
         }
+    }
+
+    /// Bounded: whoever wakes has something to do, and not over and over.
+    fn rest(&mut self, who: &'static str) -> Verdict {
+        let second = self.now.as_second();
+        let (of, count) = self.wakes.entry(who).or_default();
+        if *of != second {
+            (*of, *count) = (second, 0);
+        }
+        *count += 1;
+        if *count > WAKES_PER_SECOND_MAX {
+            return violated(&checks::BOUNDED, format!("{who} wakes {count} times in a second"));
+        }
+        Ok(())
     }
 
     /// AtMostOne, after anything that may start a container.

@@ -102,12 +102,19 @@ struct Log {
     dropped: Revision,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct History {
     /// Where the past begins for every kind: the revision at restore.
     start: Revision,
     logs: OrdMap<KindName, Log>,
     bytes: usize,
+    events_per_kind_max: usize,
+}
+
+impl Default for History {
+    fn default() -> History {
+        History { start: 0, logs: OrdMap::new(), bytes: 0, events_per_kind_max: EVENTS_PER_KIND_MAX }
+    }
 }
 
 impl Log {
@@ -125,13 +132,18 @@ impl History {
         History { start: revision, ..History::default() }
     }
 
+    /// Keeps fewer events of each kind from now on.
+    pub(crate) fn keep(&mut self, events_per_kind: usize) {
+        self.events_per_kind_max = events_per_kind.min(EVENTS_PER_KIND_MAX);
+    }
+
     pub(crate) fn push(&mut self, event: Arc<Event>) {
         let start = self.start;
         let log = self.logs.entry(event.key().kind).or_insert_with(|| Log { dropped: start, ..Log::default() });
         log.bytes += event.weight;
         self.bytes += event.weight;
         log.events.push_back(event);
-        if log.events.len() > EVENTS_PER_KIND_MAX {
+        if log.events.len() > self.events_per_kind_max {
             self.bytes -= log.forget();
         }
         while self.bytes > BYTES_MAX {

@@ -50,6 +50,11 @@ impl Store {
         Store { head: Head { snapshot, history }, ..Store::default() }
     }
 
+    /// Keeps at most so many events of each kind, where that is fewer than `EVENTS_PER_KIND_MAX`.
+    pub fn keep_history(&mut self, events_per_kind: usize) {
+        self.head.history.keep(events_per_kind);
+    }
+
     pub fn head(&self) -> &Head {
         &self.head
     }

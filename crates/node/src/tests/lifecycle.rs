@@ -299,6 +299,22 @@ fn tokens_come_first_and_are_refreshed() {
     );
 }
 
+/// While the server is away, an agent with an old token must not turn in circles.
+#[test]
+fn a_token_that_cannot_be_refreshed_is_asked_for_at_intervals() {
+    let mut world = ready();
+    let mut spec = simple();
+    spec["serviceAccountName"] = json!("default");
+    spec["volumes"] = json!([{"name": "api", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]}}]);
+    world.pod("p", "u1", spec);
+    world.run(1);
+    world.is_api_down = true;
+    world.run(3600);
+    let is_resting = world.agent.wake_at().is_none_or(|at| world.now < at);
+    assert!(is_resting, "wakes at {:?} at {}", world.agent.wake_at(), world.now);
+}
+
 #[test]
 fn hooks_hold_the_start_and_the_stop() {
     let mut world = ready();
