@@ -10,7 +10,7 @@ use stead_api::request::{Resource, Verb};
 use stead_api::{Key, Object, Request, Revision, Status};
 use stead_store::Snapshot;
 
-use crate::action::{Action, ContainerRef, Image, Machine, Observation, PodRef, PodUid, World};
+use crate::action::{Action, ContainerRef, Image, Machine, Observation, PodRef, PodUid, Sandbox, World};
 use crate::config::{NodeConfig, provisioner_user};
 use crate::event::{Note, Recorder, Subject};
 use crate::node::NodeDuty;
@@ -337,6 +337,7 @@ impl NodeAgent {
     /// The machine as it was found.
     fn world(&mut self, now: Timestamp, world: World) {
         for sandbox in world.sandboxes {
+            let sandbox = Sandbox { created_at: now.min(sandbox.created_at), ..sandbox };
             let state = self.state_of(sandbox.pod.clone(), now);
             if state.sandbox.as_ref().is_none_or(|known| known.attempt <= sandbox.attempt) {
                 state.sandbox = Some(sandbox);
@@ -346,7 +347,7 @@ impl NodeAgent {
             let uid = container.container.pod.clone();
             // A container without a sandbox: only its uid is known, which is enough to take it down.
             let unnamed = PodRef { uid, namespace: String::new(), name: String::new() };
-            self.state_of(unnamed, now).put(container);
+            self.state_of(unnamed, now).put(container, now);
         }
         for image in world.images {
             self.image_ids.insert(image.id.clone(), image_id(&image));

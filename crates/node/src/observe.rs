@@ -87,7 +87,7 @@ impl NodeAgent {
             state.run(&reference.name).stop = None;
         }
         let is_ended = matches!(container.state, ContainerState::Exited(_));
-        state.put(container);
+        state.put(container, now);
         if was_start {
             self.tell(&reference.pod, &Note::normal("Created", "Container created").of(&reference.name), now);
             self.tell(&reference.pod, &Note::normal("Started", "Container started").of(&reference.name), now);
@@ -100,7 +100,7 @@ impl NodeAgent {
     fn container_ended(&mut self, now: Timestamp, container: Container) {
         let reference = container.container.clone();
         let Some(state) = self.state_by_container(&reference) else { return };
-        state.put(container);
+        state.put(container, now);
         self.tell_backoff(now, &reference);
     }
 

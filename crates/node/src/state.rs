@@ -338,8 +338,15 @@ impl PodState {
         self.is_torn_down = false;
     }
 
-    /// Records what the machine says of a container.
-    pub fn put(&mut self, container: Container) {
+    /// Records what the machine says of a container. What happened, happened by now: the clock may have been set back since.
+    pub fn put(&mut self, mut container: Container, now: Timestamp) {
+        match &mut container.state {
+            ContainerState::Running { started_at } => *started_at = now.min(*started_at),
+            ContainerState::Exited(exit) => {
+                exit.started_at = exit.started_at.map(|at| now.min(at));
+                exit.finished_at = now.min(exit.finished_at);
+            }
+        }
         let name = container.container.name.clone();
         let was_running = self.is_running(&name);
         let is_newest = self.newest(&name).is_none_or(|n| n.container.attempt <= container.container.attempt);

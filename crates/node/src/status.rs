@@ -294,7 +294,9 @@ fn merge(
         let Some(is) = ours.remove(name) else { continue };
         let status = if is.is_true { "True" } else { "False" };
         let before = old.iter().find(|c| c.type_ == name);
+        // A time that has yet to come was written before the clock was set back.
         let since = before.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+        let since = since.filter(|since| since.0 <= now);
         all.push(PodCondition {
             type_: name.into(),
             status: status.into(),

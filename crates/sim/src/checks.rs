@@ -51,6 +51,7 @@ checks! {
     RELIABLE = "Reliable": "a cursor drops nothing; one that has fallen behind is told so";
     RESUMABLE = "Resumable": "a new cursor at a seen revision goes on where the old one stopped";
     BOOKMARKED = "Bookmarked": "a bookmark's revision promises that everything up to it was delivered";
+    PAGED = "Paged": "the pages of a list are the list at one revision, or the client is told that it is gone";
     FOLD = "Fold": "the snapshot is the fold of the records; restoring twice gives equal snapshots";
     LEVEL = "Level": "a plan depends only on snapshot, key and now; wiping all status and restarting restores it";
     NAMED = "Named": "every update and delete in a plan carries the uid, and the resourceVersion where content matters";

@@ -5,14 +5,15 @@
 //! (what people do), `faults.rs` (what goes wrong).
 
 mod chance;
-mod clock;
 pub mod checks;
+mod clock;
 mod faults;
 mod ledger;
 mod machine;
 mod manifests;
 mod monkey;
 mod node;
+mod pager;
 mod server;
 mod trace;
 mod watcher;
@@ -44,10 +45,13 @@ pub enum Sabotage {
     BookmarkEarly,
     /// A second cursor misses a frame.
     ForgetFrame,
+    /// A page of a list misses an object.
+    ForgetItem,
     /// Somebody deletes claims and says it to nobody.
     StealClaims,
-    /// Somebody deletes pods, sets or ConfigMaps and says it to nobody.
+    /// Somebody deletes pods, those of ReplicaSets, sets or ConfigMaps and says it to nobody.
     StealPods,
+    StealReplicas,
     StealSets,
     StealConfigs,
     /// Somebody makes pods of a set out of order.
@@ -62,6 +66,8 @@ pub enum Sabotage {
     Flood,
     /// A part panics.
     Panic,
+    /// After the last restart no controller is at work.
+    Idle,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

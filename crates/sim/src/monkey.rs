@@ -13,7 +13,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::request::{PatchType, target};
 use stead_api::{KindName, Object, Request, Target, Verb};
-use stead_control::names::{DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
 
 use crate::Sabotage;
 use crate::chance::Chance;
@@ -173,14 +172,6 @@ impl World {
                 let span = jiff::SignedDuration::from_secs(seconds);
                 self.send_in(span, Message::Request(sender, Box::new(request)));
             }
-        }
-    }
-
-    /// Somebody wipes every status; what controllers say of the world they can say again.
-    pub fn wipe_statuses(&mut self) {
-        let snapshot = self.server.head.store.snapshot.clone();
-        for object in [STATEFUL_SET, DEPLOYMENT, REPLICA_SET].iter().flat_map(|kind| snapshot.list(kind, "")) {
-            self.patch(PatchType::Merge, &format!("{}/status", path_of(object)), json!({"status": null}));
         }
     }
 }

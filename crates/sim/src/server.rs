@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use stead_api::call::Answer;
 use stead_api::{Key, KindName, Request, Revision, Status};
 use stead_apiserver::{Bootstrap, Cluster, Head, Reply, is_read, serve_read};
+use stead_control::names::{DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
 use stead_control::{Batch, CallId, Plane, Released};
 use stead_node::Input;
 use stead_store::Record;
@@ -43,6 +45,19 @@ pub enum From {
 pub struct Disk {
     pub objects: BTreeMap<Key, Bytes>,
     pub revision: Revision,
+}
+
+impl Disk {
+    /// Forgets what controllers say of the world: they can say it again.
+    pub fn wipe_statuses(&mut self) {
+        for (key, json) in &mut self.objects {
+            if [STATEFUL_SET, DEPLOYMENT, REPLICA_SET].contains(&key.kind) {
+                let mut value: Value = serde_json::from_slice(json).unwrap_or_default();
+                value["status"] = json!({});
+                *json = value.to_string().into();
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -95,11 +110,19 @@ impl World {
         let revision = self.server.disk.revision;
         self.say(&format!("the server starts at revision {revision}"));
         disk::remembered(revision, self.server.told)?;
-        let plane = Plane::restore(seed, cluster(), revision, records(&self.server.disk));
+        let restore = || {
+            let records = records(&self.server.disk);
+            if self.sabotage == Sabotage::Idle && !self.faults && self.server.life > 0 {
+                return Plane::restore_with(&[], seed, cluster(), revision, records);
+            }
+            Plane::restore(seed, cluster(), revision, records)
+        };
+        let plane = restore();
         let mut plane = match plane {
             Ok(plane) => plane,
             Err(error) => return violated(&checks::FOLD, format!("the records do not restore: {error}")),
         };
+        plane.keep_history(self.events_kept);
         let head = plane.head();
         disk::fold(&head.store.snapshot, &head.registry, records(&self.server.disk), revision)?;
         disk::named(&plane.plans_left())?;

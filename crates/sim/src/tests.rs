@@ -87,6 +87,16 @@ fn resumable_finds_a_cursor_that_misses_a_frame() {
 }
 
 #[test]
+fn paged_finds_a_page_that_misses_an_object() {
+    is_caught(Sabotage::ForgetItem, &checks::PAGED);
+}
+
+#[test]
+fn level_finds_a_server_that_does_not_begin_anew() {
+    is_caught(Sabotage::Idle, &checks::LEVEL);
+}
+
+#[test]
 fn kept_finds_a_thief_of_claims() {
     is_caught(Sabotage::StealClaims, &checks::KEPT);
 }
@@ -98,7 +108,7 @@ fn rollout_finds_a_thief_of_pods() {
 
 #[test]
 fn counted_finds_a_thief_of_pods() {
-    is_caught(Sabotage::StealPods, &checks::COUNTED);
+    is_caught(Sabotage::StealReplicas, &checks::COUNTED);
 }
 
 #[test]

@@ -122,10 +122,14 @@ impl Watcher {
     fn catch_up(&mut self, head: &Head, now: Timestamp, sabotage: Sabotage) -> Verdict {
         let Some(mut plan) = self.plan.take() else { return Ok(()) };
         loop {
-            let frames = watch_next(&mut plan, head, now).map_err(|status| Violation {
-                check: &checks::RELIABLE,
-                detail: format!("a watch from {} ends: {}", self.at, status.message),
-            })?;
+            let frames = match watch_next(&mut plan, head, now) {
+                Ok(frames) => frames,
+                // It has fallen behind, and is told; the next turn lists again.
+                Err(status) if status.code == 410 && is_forgotten(&plan, head) => return Ok(()),
+                Err(status) => {
+                    return violated(&checks::RELIABLE, format!("a watch from {} ends: {}", self.at, status.message));
+                }
+            };
             if frames.is_empty() {
                 break;
             }
@@ -201,6 +205,11 @@ impl Watcher {
     }
 }
 
+/// Whether the history has dropped what the watch would have to deliver next.
+fn is_forgotten(plan: &WatchPlan, head: &Head) -> bool {
+    plan.revision < head.store.history.oldest(plan.kind.storage)
+}
+
 /// What a broken watch makes of its frames.
 fn broken(mut frames: Vec<Bytes>, sabotage: Sabotage) -> Vec<Bytes> {
     match sabotage {
@@ -212,18 +221,19 @@ fn broken(mut frames: Vec<Bytes>, sabotage: Sabotage) -> Vec<Bytes> {
     frames
 }
 
-fn revision_of(object: &Value) -> Revision {
+pub fn revision_of(object: &Value) -> Revision {
     object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn name_of(object: &Value) -> String {
+pub fn name_of(object: &Value) -> String {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     format!("{}/{}", text("namespace"), text("name"))
 }
 
 impl World {
     pub fn watch_turn(&mut self, index: usize) -> Verdict {
-        let wait = self.chance.millis(50, 6000);
+        let most = if self.chance.percent(5) { 120_000 } else { 6000 };
+        let wait = self.chance.millis(50, most);
         self.send_in(wait, Message::Watch(index));
         if self.server.plane.is_none() {
             return Ok(());

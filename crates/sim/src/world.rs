@@ -10,12 +10,14 @@ use stead_api::{Key, Request};
 use stead_node::Input;
 use stead_node::action::{Action, ContainerRef};
 use stead_store::Snapshot;
+use stead_store::history::EVENTS_PER_KIND_MAX;
 
 use crate::chance::Chance;
 use crate::checks::{self, Verdict, desired, machines, violated};
 use crate::ledger::Ledger;
 use crate::monkey::Monkey;
 use crate::node::Node;
+use crate::pager::Pager;
 use crate::server::{Sender, Server};
 use crate::trace::Trace;
 use crate::watcher::Watcher;
@@ -58,6 +60,7 @@ pub enum Message {
     User,
     Fault,
     Watch(usize),
+    Page,
 }
 
 pub struct World {
@@ -73,6 +76,9 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub monkey: Monkey,
     pub watchers: Vec<Watcher>,
+    pub pager: Pager,
+    /// How many events of each kind a server remembers.
+    pub events_kept: usize,
     pub ledger: Ledger,
     /// Whether faults strike.
     pub faults: bool,
@@ -113,6 +119,8 @@ impl World {
             nodes,
             monkey: Monkey::new(&mut chance),
             watchers: (0..3).map(|index| Watcher::new(index, &mut chance)).collect(),
+            pager: Pager::default(),
+            events_kept: *chance.pick(&[768, 1024, EVENTS_PER_KIND_MAX]).unwrap_or(&EVENTS_PER_KIND_MAX),
             ledger: Ledger::default(),
             faults: false,
             users: false,
@@ -150,6 +158,7 @@ impl World {
         for watcher in 0..self.watchers.len() {
             self.send_in(SignedDuration::from_secs(1), Message::Watch(watcher));
         }
+        self.send_in(SignedDuration::from_secs(1), Message::Page);
         self.run_for(SignedDuration::from_secs(2))?;
         self.chaos()?;
         self.calm()
@@ -194,9 +203,8 @@ impl World {
         self.run_for(SignedDuration::from_secs(60))?;
         self.is_quiet(revision)?;
         self.is_desired().or_else(|text| violated(&checks::STABLE, format!("not kept: {text}")))?;
-        self.wipe_statuses();
-        self.run_for(SignedDuration::from_secs(1))?;
         self.crash_server(false)?;
+        self.server.disk.wipe_statuses();
         self.run_for(SignedDuration::from_secs(30))?;
         self.is_desired().or_else(|text| violated(&checks::LEVEL, format!("not the same again: {text}")))
     }
@@ -294,6 +302,7 @@ impl World {
             }
             Message::Fault => faults::strike(self),
             Message::Watch(index) => self.watch_turn(index),
+            Message::Page => self.page_turn(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Lives of pods, from apply to gone.
 
 use expect_test::{Expect, expect};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::world::{Shows, World, summary};
@@ -297,6 +298,23 @@ fn tokens_come_first_and_are_refreshed() {
         2881.0s volumes u1 [api]
     "#]],
     );
+}
+
+/// What ended at a time that has yet to come does not wait for that time.
+#[test]
+fn a_clock_set_back_does_not_lengthen_a_back_off() {
+    let mut world = ready();
+    world.pod("p", "u1", simple());
+    world.run(1);
+    for _ in 0..2 {
+        world.end("u1", "main", 1);
+        world.run(1);
+    }
+    assert!(!world.log.contains("start u1/main#2"), "{}", world.log);
+    world.now -= SignedDuration::from_hours(3);
+    world.boot();
+    world.run(30);
+    assert!(world.log.contains("start u1/main#2"), "{}", world.log);
 }
 
 /// While the server is away, an agent with an old token must not turn in circles.

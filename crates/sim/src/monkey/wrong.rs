@@ -14,6 +14,7 @@ impl World {
         match self.sabotage {
             Sabotage::StealClaims => self.steal(CLAIM),
             Sabotage::StealPods => self.steal(POD),
+            Sabotage::StealReplicas => self.steal_replica(),
             Sabotage::StealSets => self.steal(STATEFUL_SET),
             Sabotage::StealConfigs => self.steal(CONFIG_MAP),
             Sabotage::MakePodsEarly => self.make_pod("StatefulSet", |pod| {
@@ -39,6 +40,13 @@ impl World {
     fn steal(&mut self, kind: &'static str) {
         if let Some(object) = self.some(kind) {
             self.ask_as_user(Verb::Delete, &path_of(&object), Value::Null);
+        }
+    }
+
+    fn steal_replica(&mut self) {
+        let found = self.some(POD).filter(|pod| pod.meta.controller().is_some_and(|o| o.kind == "ReplicaSet"));
+        if let Some(pod) = found {
+            self.ask_as_user(Verb::Delete, &path_of(&pod), Value::Null);
         }
     }
 
