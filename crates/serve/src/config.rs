@@ -52,6 +52,8 @@ pub struct Config {
     pub encryption_config: Option<PathBuf>,
 }
 
+/// The file of a data directory that says what cluster it is.
+pub const DESCRIPTION: &str = "cluster.json";
 const API_PORT: u16 = 6443;
 const SERVICE_CIDR: &str = "10.96.0.0/16";
 const POD_CIDR: &str = "10.244.0.0/16";
@@ -129,7 +131,7 @@ impl Config {
 
     /// The kept facts; None before the first start.
     pub fn load(data_dir: &Path) -> Result<Option<Config>> {
-        let path = data_dir.join("cluster.json");
+        let path = data_dir.join(DESCRIPTION);
         let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
         let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
         Config::of_json(&value).map(Some).with_context(|| format!("{} is not a cluster's description", path.display()))
@@ -137,7 +139,7 @@ impl Config {
 
     /// Keeps the facts for the next start.
     pub fn save(&self, data_dir: &Path) -> Result<()> {
-        write_private(&data_dir.join("cluster.json"), format!("{:#}\n", self.to_json()).as_bytes())
+        write_private(&data_dir.join(DESCRIPTION), format!("{:#}\n", self.to_json()).as_bytes())
     }
 
     fn to_json(&self) -> Value {

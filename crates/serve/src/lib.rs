@@ -24,6 +24,7 @@ pub mod kubelet;
 pub mod line;
 pub mod listen;
 pub mod metrics;
+mod neighbours;
 pub mod nodes;
 pub mod outbound;
 pub mod persist;

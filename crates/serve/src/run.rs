@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
@@ -30,6 +30,7 @@ use crate::disk::{Disk, Restored};
 use crate::effects::{self, Keys};
 use crate::files::{make_dirs, write_private};
 use crate::front_proxy::FrontProxy;
+use crate::neighbours::Neighbours;
 use crate::nodes::Nodes;
 use crate::pki::{Identity, Pki};
 use crate::plane::PlaneHandle;
@@ -108,9 +109,7 @@ fn start(options: &Options) -> Result<Running> {
     if nodes_wanted {
         stead_host::check_overlay(&dir.join("run"))?;
     }
-    let config = Config::settle(options, &nodes::ranges_in_use(), &fresh_id()?)?;
-    let listener = bind_api(config.api_port)?;
-    config.save(dir)?;
+    let (config, listener) = settle(options, nodes_wanted)?;
     if options.notify.is_some() {
         leave_terminal(dir)?;
     }
@@ -230,6 +229,20 @@ impl Running {
         self.runtime.shutdown_timeout(std::time::Duration::from_millis(200));
         stopped
     }
+}
+
+/// What the cluster is, written down, with its port taken and its ranges known to the machine's other clusters.
+fn settle(options: &Options, nodes_wanted: bool) -> Result<(Config, TcpListener)> {
+    let neighbours = nodes_wanted.then(Neighbours::of_machine).transpose()?;
+    let mut taken = nodes::ranges_in_use();
+    taken.extend(neighbours.iter().flat_map(Neighbours::ranges));
+    let config = Config::settle(options, &taken, &fresh_id()?)?;
+    let listener = bind_api(config.api_port)?;
+    config.save(&options.data_dir)?;
+    if let Some(neighbours) = &neighbours {
+        neighbours.add(&config, &options.data_dir)?;
+    }
+    Ok((config, listener))
 }
 
 /// One server per data directory: the kernel gives the lock back however the process ends.
