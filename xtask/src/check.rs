@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::{build, cargo, packages, run, tidy};
 
 /// Seeds of the simulator in every test run: what takes about two minutes on two cores.
-const SEEDS: &str = "1000";
+const SEEDS: &str = "2000";
 
 /// Installs what the tests need and runs them all.
 pub fn test() -> Result<()> {
