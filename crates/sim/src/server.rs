@@ -21,7 +21,7 @@ use stead_store::Record;
 use crate::Sabotage;
 use crate::checks::{self, Verdict, Violation, disk, machines, violated};
 use crate::webhook::Waiting;
-use crate::world::{Message, World, after};
+use crate::world::{Message, World};
 
 /// Who asked, and whether the answer gets lost on its way.
 pub struct Sender {
