@@ -75,6 +75,7 @@ pub use impersonate::{Impersonation, impersonate};
 pub use long_list::LongList;
 pub use present::{present, present_failure, takes_long};
 pub use proxy::{ProxiedServer, ProxyPlan, is_proxied, proxy};
+pub use replay::permit_connection;
 pub use reply::{Body, CallPlan, Reply, SignPlan, StreamPlan, WatchPlan};
 pub use watch::{watch_asks, watch_bookmark, watch_error, watch_next, watch_told};
 

@@ -9,7 +9,7 @@ use stead_api::{Request, Resource, Status, Verb};
 
 use crate::halt::Halt;
 use crate::reply::CallPlan;
-use crate::{Context, Head, Ids, Reply, read, webhook, write};
+use crate::{Context, Head, Ids, Reply, connect, read, webhook, write};
 
 /// How often a request is decided.
 pub const ROUNDS_MAX: u32 = 100;
@@ -51,8 +51,21 @@ fn may_ask(ctx: &Context, request: &Request) -> bool {
 pub(crate) fn read(head: &Head, now: Timestamp, request: &Request) -> Reply {
     match read::serve(head, now, request) {
         Ok(reply) => reply,
-        Err(Halt::Refused(status)) => Reply::failure(status),
-        Err(Halt::Asks(questions)) => {
+        Err(halt) => halted(halt, now, request),
+    }
+}
+
+/// What webhooks say about a connection that `serve_read` does not make: a refusal, that they are to be asked, or nothing.
+pub fn permit_connection(head: &Head, now: Timestamp, request: &Request) -> Option<Reply> {
+    let resource = request.resource()?;
+    let kind = head.registry.find(&resource.group, &resource.version, &resource.plural)?;
+    connect::permit(head, request, kind).err().map(|halt| halted(halt, now, request))
+}
+
+fn halted(halt: Halt, now: Timestamp, request: &Request) -> Reply {
+    match halt {
+        Halt::Refused(status) => Reply::failure(status),
+        Halt::Asks(questions) => {
             let replay = request.replay.as_deref().cloned().unwrap_or_else(|| Replay::begin(now, 0));
             ask(request, &replay, now, questions)
         }

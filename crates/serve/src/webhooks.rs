@@ -10,8 +10,8 @@ use std::time::Duration;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use ring::rand::SecureRandom;
-use stead_api::Request;
 use stead_api::call::{Answer, Endpoint, Question, Said};
+use stead_api::{Request, Status};
 use stead_apiserver::{CallPlan, Head, Reply};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -90,6 +90,22 @@ pub async fn read(server: &Arc<Server>, head: &Head, request: &Request) -> Reply
         reply = stead_apiserver::serve_read(head, crate::clock::now(), &request);
     }
     reply
+}
+
+/// Asks webhooks about a connection to another server.
+///
+/// # Errors
+/// What the first one that refuses says.
+pub async fn permit(server: &Arc<Server>, head: &Head, request: &Request) -> Result<(), Status> {
+    let mut reply = stead_apiserver::permit_connection(head, crate::clock::now(), request);
+    while let Some(Reply::Call(plan)) = reply {
+        let request = answered(server, *plan).await;
+        reply = stead_apiserver::permit_connection(head, crate::clock::now(), &request);
+    }
+    match reply.as_ref().and_then(Reply::status) {
+        Some(status) => Err(status.clone()),
+        None => Ok(()),
+    }
 }
 
 /// Asks one question.

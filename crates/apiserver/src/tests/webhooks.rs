@@ -289,6 +289,35 @@ fn bindings_and_evictions_are_looked_at_before_anything_is_done() {
     assert_eq!(server.asked[1].1["subResource"], "eviction");
 }
 
+#[test]
+fn connections_are_looked_at_before_they_are_made() {
+    let mut server = Server::new();
+    server.make("/api/v1/namespaces/default/pods", pod("p"));
+    let rules = rule(&["pods/exec", "pods/proxy"], &["CONNECT"]);
+    hook(&mut server, "mutating", "m", json!({"rules": [rules]}));
+    hook(&mut server, "validating", "v", json!({"rules": [rules]}));
+    server.webhook = Box::new(|name, _| Ok(json!({"allowed": name != "v.example.com"})));
+    let path = "GET /api/v1/namespaces/default/pods/p";
+    let why = "400  admission webhook \"v.example.com\" denied the request without explanation";
+    assert_eq!(server.refused(&format!("{path}/exec?command=sh&command=-c&stdin=true"), Value::Null), why);
+    let (_, asked) = &server.asked[1];
+    assert_eq!(
+        asked["object"],
+        json!({"kind": "PodExecOptions", "apiVersion": "v1", "stdin": true, "command": ["sh", "-c"]})
+    );
+    assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CONNECT"), &json!("exec")));
+    assert_eq!((&asked["kind"]["kind"], &asked["options"]), (&json!("PodExecOptions"), &Value::Null));
+    let proxied = server.request(&format!("{path}/proxy/metrics"), "").expect("a request");
+    let plan = crate::permit_connection(&server.head(), server.now, &proxied).expect("somebody is asked");
+    let asked: Value = serde_json::from_slice(&call(plan).questions[0].request).expect("JSON");
+    assert_eq!(asked["object"], json!({"kind": "PodProxyOptions", "apiVersion": "v1", "path": "/metrics"}));
+    server.webhook = Box::new(|_, _| Ok(patch(json!([{"op": "add", "path": "/tty", "value": true}]))));
+    let refused = server.refused(&format!("{path}/exec?command=sh"), Value::Null);
+    let why =
+        "admission webhook \"m.example.com\" attempted to modify the object, which is not supported for this operation";
+    assert_eq!(refused, format!("500 InternalError Internal error occurred: {why}"));
+}
+
 fn call(reply: Reply) -> CallPlan {
     match reply {
         Reply::Call(plan) => *plan,
