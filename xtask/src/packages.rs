@@ -24,6 +24,7 @@ pub const TEST: &[&str] = &[
     "python3-venv",
     "patroni",
     "postgresql-15",
+    "rabbitmq-server",
 ];
 
 /// Needed by the tests where the machine has no Node.js of its own.

@@ -13,4 +13,5 @@ mod install;
 mod node;
 mod patroni;
 mod python;
+mod rabbitmq;
 mod rust;
