@@ -92,6 +92,11 @@ fn make_roles(maker: &mut Maker) {
     let binding = json!({"metadata": {"name": "stead:directory-provisioner"}, "subjects": [account],
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "stead:directory-provisioner"}});
     maker.missing(RBAC, "clusterrolebindings", "", binding);
+    let name = "system:controller:certificate-controller";
+    let account = json!({"kind": "ServiceAccount", "name": "certificate-controller", "namespace": "kube-system"});
+    let binding = json!({"metadata": metadata(name), "subjects": [account],
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}});
+    maker.missing(RBAC, "clusterrolebindings", "", binding);
     for (name, role, group) in joining::CLUSTER_BINDINGS {
         let binding = json!({"metadata": {"name": name},
             "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group}],

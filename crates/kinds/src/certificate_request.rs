@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509CertificationRequest};
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer, GeneralName, ParsedExtension, X509CertificationRequest};
 
 /// A certificate request, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,17 +42,8 @@ impl CertificateRequest {
         }
         let subject = &parsed.certification_request_info.subject;
         let mut request = CertificateRequest {
-            common_name: subject
-                .iter_common_name()
-                .filter_map(|name| name.as_str().ok())
-                .last()
-                .unwrap_or("")
-                .to_owned(),
-            organizations: subject
-                .iter_organization()
-                .filter_map(|name| name.as_str().ok())
-                .map(str::to_owned)
-                .collect(),
+            common_name: subject.iter_common_name().map(text).last().unwrap_or_default(),
+            organizations: subject.iter_organization().map(text).collect(),
             ..CertificateRequest::default()
         };
         for extension in parsed.requested_extensions().into_iter().flatten() {
@@ -89,6 +80,11 @@ impl CertificateRequest {
     }
 }
 
+/// A name is never passed over, whatever its encoding: what is in the request gets into the certificate.
+fn text(name: &AttributeTypeAndValue) -> String {
+    name.as_str().map_or_else(|_| String::from_utf8_lossy(name.as_slice()).into_owned(), str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +101,17 @@ mod tests {
         assert_eq!(request.addresses, ["192.0.2.7", "2001:db8::7"].map(|text| text.parse::<IpAddr>().unwrap()));
         assert_eq!(request.emails, ["a@example.com"]);
         assert_eq!(request.uris, ["spiffe://a/b"]);
+    }
+
+    #[test]
+    fn a_name_in_a_rare_encoding_counts() {
+        let mut der = CertificateRequest::of_pem(REQUEST.as_bytes()).unwrap().der;
+        let two = [0x0c, 3, b't', b'w', b'o'];
+        let at = der.windows(two.len()).position(|window| window == two).unwrap();
+        // A BMPString.
+        der[at] = 0x1e;
+        let organizations = CertificateRequest::of_der(der).unwrap().organizations;
+        assert_eq!(organizations.len(), 2, "{organizations:?}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
             "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
             approver("kubernetes.io/kube-apiserver-client-kubelet"),
         ),
+        ("system:controller:certificate-controller", certificate_controller()),
         ("system:node-bootstrapper", rules([(certificates, CSRS, "create get list watch")])),
         (
             "system:kubelet-api-admin",
@@ -37,6 +38,24 @@ pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
             ]),
         ),
     ]
+}
+
+/// What approves, signs and forgets certificate requests.
+fn certificate_controller() -> Value {
+    let signers = |verb: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("kubernetes.io/{name}")).collect();
+        json!({"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": names, "verbs": [verb]})
+    };
+    let own = ["legacy-unknown", "kube-apiserver-client", "kube-apiserver-client-kubelet", "kubelet-serving"];
+    let parts = "certificatesigningrequests/approval certificatesigningrequests/status";
+    json!([
+        rule(("certificates.k8s.io", CSRS, "get list watch delete")),
+        rule(("certificates.k8s.io", parts, "update")),
+        signers("approve", &["kube-apiserver-client-kubelet"]),
+        signers("sign", &own),
+        rule(("authorization.k8s.io", "subjectaccessreviews", "create")),
+        rule(("core", "events", "create patch update")),
+    ])
 }
 
 /// Name, role and group of ClusterRoleBindings.
