@@ -113,12 +113,12 @@ pub async fn serve(
 
 /// Adds what extensions told to a document of ours.
 pub fn complete(server: &Server, head: &Head, request: &Request, reply: Reply) -> Reply {
-    match &request.target {
-        Target::Path(path) if !server.extensions.is_empty() => {
-            stead_apiserver::with_extensions(head, request, path, reply, &server.extensions.known())
-        }
-        _ => reply,
+    let Target::Path(path) = &request.target else { return reply };
+    let mut known = server.extensions.known();
+    if let Some(own) = crate::usage::known(server).filter(|own| !known.iter().any(|other| other.0.name == own.0.name)) {
+        known.push(own);
     }
+    if known.is_empty() { reply } else { stead_apiserver::with_extensions(head, request, path, reply, &known) }
 }
 
 /// Whom to call for an extension, and under which URL.

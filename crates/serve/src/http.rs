@@ -166,9 +166,14 @@ async fn answer<'a>(
 ) -> Result<Response<Out>, Status> {
     let extension = crate::extensions::route(server, parts.uri.path());
     let is_proxied = extension.is_none() && stead_apiserver::is_proxied(parts.uri.path());
-    let mut request = understand(server, peer, &parts, extension.is_some() || is_proxied, followed)?;
+    let is_of_usage = extension.is_none() && crate::usage::is_asked(server, parts.uri.path());
+    let is_of_others = extension.is_some() || is_proxied || is_of_usage;
+    let mut request = understand(server, peer, &parts, is_of_others, followed)?;
     if let Some(extension) = extension {
         return crate::extensions::serve(server, &extension, &request, (parts, body)).await;
+    }
+    if is_of_usage {
+        return crate::usage::serve(server, &request, &parts.method).await;
     }
     if is_proxied {
         return crate::proxied::serve(server, &request, (parts, body)).await;

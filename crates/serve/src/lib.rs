@@ -39,6 +39,7 @@ pub mod stop;
 pub mod streams;
 pub mod token;
 pub mod trust;
+pub mod usage;
 pub mod watch;
 pub mod webhooks;
 
@@ -72,5 +73,7 @@ pub struct Server {
     pub outbound: outbound::Outbound,
     pub front_proxy: front_proxy::FrontProxy,
     pub metrics: metrics::Metrics,
+    /// What pods and nodes were found to use.
+    pub meter: usage::Meter,
     pub extensions: extensions::Extensions,
 }

@@ -139,6 +139,7 @@ pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
         ("system:aggregate-to-admin", rules(ADMIN.iter().copied())),
         ("system:aggregate-to-edit", rules(EDIT.iter().copied())),
         ("system:aggregate-to-view", rules(view())),
+        ("system:aggregated-metrics-reader", rules([("metrics.k8s.io", "pods nodes", READ)])),
         ("system:discovery", paths(DISCOVERY)),
         ("system:public-info-viewer", paths(PUBLIC)),
         ("system:service-account-issuer-discovery", paths(ISSUER)),
@@ -169,6 +170,7 @@ pub(super) fn aggregated_into(role: &str) -> Option<&str> {
     match role {
         "edit" => Some("admin"),
         "view" => Some("edit"),
+        "system:aggregated-metrics-reader" => Some("view"),
         role => role.strip_prefix("system:aggregate-to-"),
     }
 }

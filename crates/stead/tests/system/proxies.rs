@@ -48,6 +48,7 @@ fn pods_services_and_nodes_are_seen_through_the_api() {
         ("refusals", what_is_not_there_is_told),
         ("pages", pages_are_led_back),
         ("nodes", nodes_tell_of_themselves),
+        ("top", use_is_told),
     ]);
 }
 
@@ -207,4 +208,21 @@ fn nodes_tell_of_themselves(cluster: &Cluster) {
         .says("container_memory_working_set_bytes{container=\"web\",namespace=\"default\",pod=\"web\"}");
     let logs = raw("logs/").fails();
     assert!(logs.contains("the server does not allow this method on the requested resource"), "{logs}");
+}
+
+/// `kubectl top` (K-20), for whom roles allow it.
+fn use_is_told(cluster: &Cluster) {
+    cluster.kubectl("top pod").says("NAME CPU(cores) MEMORY(bytes)");
+    let pods = cluster.kubectl("top pod web --containers --no-headers").ok();
+    let words: Vec<&str> = pods.split_whitespace().collect();
+    assert!(words[..2] == ["web", "web"] && words[2].ends_with('m') && words[3].ends_with("Mi"), "{pods}");
+    cluster.kubectl("top node").says("node-0");
+    assert_eq!(cluster.kubectl("top pod -l app=web --no-headers").ok().lines().count(), 1);
+    cluster.kubectl("api-resources --api-group metrics.k8s.io").says("nodes metrics.k8s.io/v1beta1 false NodeMetrics");
+    let absent = cluster.kubectl("top pod absent").fails();
+    assert!(absent.contains("NotFound"), "{absent}");
+    let list = "get --raw /apis/metrics.k8s.io/v1beta1/namespaces/default/pods --as=ann";
+    assert!(cluster.kubectl(list).fails().contains("cannot list resource \"pods\" in API group \"metrics.k8s.io\""));
+    cluster.kubectl("create rolebinding ann --clusterrole=view --user=ann").ok();
+    cluster.kubectl(list).says("\"kind\":\"PodMetricsList\"");
 }
