@@ -102,22 +102,39 @@ impl Out {
 /// Serves one HTTP request of a connection whose client certificate named `peer`.
 pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::Request<Incoming>) -> Response<Out> {
     let (parts, body) = request.into_parts();
-    let of_errors = stead_apiserver::error_form(
-        header(&parts.headers, &ACCEPT),
-        header(&parts.headers, &USER_AGENT),
-        request::options(parts.uri.query().unwrap_or_default()).ok().as_ref(),
-    );
+    let of_errors = ErrorForm::of(&parts);
     let mut followed = Followed::default();
-    let response = answer(&server, peer, (parts, body), of_errors, &mut followed).await.unwrap_or_else(|status| {
+    let response = answer(&server, peer, (parts, body), &of_errors, &mut followed).await.unwrap_or_else(|status| {
         if let Some(trail) = &mut followed.trail {
             trail.failed(&status);
         }
-        failure(&status, &[], of_errors)
+        failure(&status, &[], &of_errors)
     });
     server.metrics.end(followed.counted, response.status().as_u16());
     match followed.trail {
         Some(trail) => trail.finish(response),
         None => response,
+    }
+}
+
+/// What the form of an error is told by; it is settled when there is one.
+struct ErrorForm {
+    accept: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    uri: http::Uri,
+}
+
+impl ErrorForm {
+    fn of(parts: &Parts) -> ErrorForm {
+        let value = |name: &HeaderName| parts.headers.get(name).cloned();
+        ErrorForm { accept: value(&ACCEPT), user_agent: value(&USER_AGENT), uri: parts.uri.clone() }
+    }
+
+    fn settle(&self) -> Form {
+        let text =
+            |value: &Option<HeaderValue>| value.as_ref().and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let options = request::options(self.uri.query().unwrap_or_default()).ok();
+        stead_apiserver::error_form(&text(&self.accept), &text(&self.user_agent), options.as_ref())
     }
 }
 
@@ -161,7 +178,7 @@ async fn answer<'a>(
     server: &'a Arc<Server>,
     peer: Option<Arc<User>>,
     (mut parts, body): (Parts, Incoming),
-    of_errors: Form,
+    of_errors: &ErrorForm,
     followed: &mut Followed<'a>,
 ) -> Result<Response<Out>, Status> {
     let extension = crate::extensions::route(server, parts.uri.path());
@@ -186,10 +203,10 @@ async fn answer<'a>(
         drop(body);
         return crate::streams::upgrade(server, &request, &parts.headers, upgrade).await;
     }
-    let head = server.plane.head();
-    stead_apiserver::negotiate(&head.registry, &mut request)?;
+    stead_apiserver::negotiate(&server.plane.head().registry, &mut request)?;
     let options = request.options.clone();
     let bytes = collect(body).await?;
+    let head = server.plane.head();
     if !bytes.is_empty() {
         decode(&head, &mut request, &bytes, header(&parts.headers, &CONTENT_TYPE))?;
         crate::auth::review(server, &mut request);
@@ -284,7 +301,12 @@ async fn collect(body: Incoming) -> Result<Bytes, Status> {
 }
 
 /// Turns a reply into a response.
-async fn respond(server: &Arc<Server>, parts: &Parts, reply: Reply, of_errors: Form) -> Result<Response<Out>, Status> {
+async fn respond(
+    server: &Arc<Server>,
+    parts: &Parts,
+    reply: Reply,
+    of_errors: &ErrorForm,
+) -> Result<Response<Out>, Status> {
     match reply {
         Reply::Body(body) => {
             let known = header(&parts.headers, &IF_NONE_MATCH);
@@ -366,8 +388,8 @@ fn code(code: u16) -> StatusCode {
 }
 
 /// A failure as a response.
-fn failure(status: &Status, warnings: &[String], form: Form) -> Response<Out> {
-    let (content_type, bytes) = stead_apiserver::present_failure(status, form);
+fn failure(status: &Status, warnings: &[String], form: &ErrorForm) -> Response<Out> {
+    let (content_type, bytes) = stead_apiserver::present_failure(status, form.settle());
     let mut response = Response::new(Out::pieces(vec![bytes]));
     *response.status_mut() = code(status.code);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
