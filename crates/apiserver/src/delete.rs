@@ -204,14 +204,18 @@ fn with_metadata(kind: &Kind, shown: &Object, last: &Object) -> Result<Arc<Objec
 /// Asks policies and webhooks.
 fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, told: &mut Vec<String>) -> Result<(), Halt> {
     admission::node::restrict_removal(request, kind, object, "delete")?;
-    policy::validate_deletion(ctx, request, kind, object, told)?;
+    let converted = match kind.by_webhook {
+        true => Some(conversion::of_object(ctx.place(), request, kind, object)?),
+        false => None,
+    };
+    policy::validate_deletion(ctx, request, kind, (object, converted.as_ref()), told)?;
     if !webhook::is_concerned(ctx.store.snapshot(), request) {
         return Ok(());
     }
     let is_dry_run = DeleteOptions::of(request)?.dry_run;
-    let (of, old) = match kind.by_webhook {
-        true => (*kind, conversion::of_object(ctx.place(), request, kind, object)?),
-        false => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
+    let (of, old) = match converted {
+        Some(old) => (*kind, old),
+        None => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
     };
     match Attempt::deletion(request, of, (object, old), is_dry_run) {
         Some(attempt) => webhook::look_at(ctx.place(), &attempt, told),

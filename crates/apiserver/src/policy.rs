@@ -55,19 +55,22 @@ pub(crate) fn validate(
     Attempt::of(request, draft).map_or(Ok(()), |attempt| ask_all(ctx, &attempt, warnings))
 }
 
-/// The same about a deletion.
+/// The same about a deletion; `converted` is the object in the version that was named, if that takes a webhook.
 pub(crate) fn validate_deletion(
     ctx: &Context,
     request: &Request,
     kind: &Kind,
-    object: &Object,
+    (object, converted): (&Object, Option<&Value>),
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     if !is_used(ctx.store.snapshot(), BINDINGS) {
         return Ok(());
     }
-    let stored = ctx.registry.stored(kind.storage).copied().unwrap_or(*kind);
-    let attempt = Attempt::deletion(request, stored, (object, object.value()), request.options.dry_run);
+    let (of, old) = match converted {
+        Some(old) => (*kind, old.clone()),
+        None => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
+    };
+    let attempt = Attempt::deletion(request, of, (object, old), request.options.dry_run);
     attempt.map_or(Ok(()), |attempt| ask_all(ctx, &attempt, warnings))
 }
 
@@ -164,6 +167,9 @@ fn ask(
         true => Vec::new(),
         false => vec![Denial { message, reason: String::new(), always: true }],
     };
+    if let Some(why) = unseen(attempt, &matched) {
+        return failed(why);
+    }
     let params = match params::of(ctx, attempt, spec.param_kind.as_ref(), binding.param_ref.as_ref()) {
         Ok(params) => params,
         Err(why) => return failed(format!("failed to configure binding: {why}")),
@@ -195,6 +201,15 @@ fn ask(
         }
     }
     denials
+}
+
+/// Why a policy cannot see a change in the version that it is about: only a webhook knows that version, and policies ask nobody.
+fn unseen(attempt: &Attempt, matched: &Kind) -> Option<String> {
+    let is_unseen = attempt.kind.by_webhook && attempt.kind.version != matched.version;
+    is_unseen.then(|| {
+        let (sent, wanted) = (attempt.kind.api_version(), matched.api_version());
+        format!("objects of {sent} are not converted to {wanted} for policies: name {sent} in the policy's rules, too")
+    })
 }
 
 fn denial<'a>(validation: &'a Validation, vars: &Vars<'a>) -> Denial {

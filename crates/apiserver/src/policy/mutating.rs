@@ -8,7 +8,7 @@ use stead_api::{Request, Status, apply, patch};
 use stead_kinds::admissionpolicy::{Mutation, Policy};
 
 use super::variables::Vars;
-use super::{Denial, Scene, is_used, is_wanted, matching, params, refusal};
+use super::{Denial, Scene, is_used, is_wanted, matching, params, refusal, unseen};
 use crate::Context;
 use crate::attempt::Attempt;
 use crate::draft::{Draft, Part};
@@ -103,6 +103,9 @@ fn perform(
         return Ok(None);
     };
     let excuse = |result: Result<Option<Value>, String>| if ignores { Ok(result.unwrap_or(None)) } else { result };
+    if let Some(why) = unseen(attempt, &matched) {
+        return excuse(Err(why));
+    }
     let params = match params::of(ctx, attempt, spec.param_kind.as_ref(), binding.param_ref.as_ref()) {
         Ok(params) => params,
         Err(why) => return excuse(Err(format!("failed to configure binding: {why}"))),

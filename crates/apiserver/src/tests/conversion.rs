@@ -274,3 +274,33 @@ fn admission_looks_at_the_version_that_it_knows() {
     assert!(refused.contains("admission webhook \"v.example.com\" denied the request"), "{refused}");
     server.done(&format!("DELETE {V1}/a"), Value::Null);
 }
+
+#[test]
+fn policies_say_what_they_cannot_see() {
+    let mut server = server();
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let rule =
+        json!({"apiGroups": ["example.com"], "apiVersions": ["v2"], "operations": ["*"], "resources": ["hosts"]});
+    server.make(
+        &format!("{group}/validatingadmissionpolicies"),
+        json!({"metadata": {"name": "p"}, "spec": {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": "oldObject != null || object.spec.port != '666'"}]}}),
+    );
+    server.make(
+        &format!("{group}/validatingadmissionpolicybindings"),
+        json!({"metadata": {"name": "p"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}}),
+    );
+    server.make(V2, host("a", json!({"host": "db", "port": "1"})));
+    assert!(
+        server
+            .refused(&format!("POST {V2}"), host("b", json!({"host": "db", "port": "666"})))
+            .contains("denied request")
+    );
+    let refused = server.refused(&format!("POST {V1}"), host("b", json!({"address": "db:1"})));
+    assert!(
+        refused.contains("objects of example.com/v1 are not converted to example.com/v2 for policies"),
+        "{refused}"
+    );
+    server.done(&format!("DELETE {V2}/a"), Value::Null);
+}
