@@ -109,7 +109,8 @@ pub async fn make_namespace(target: &Target, name: &str) -> Result<()> {
     Ok(())
 }
 
-async fn appears(target: &Target, path: &str, limit: Duration) -> Result<()> {
+/// Waits for a path that answers.
+pub async fn appears(target: &Target, path: &str, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     while target.connect().await?.get(path).await.is_err() {
         ensure!(Instant::now() < deadline, "{path} did not appear");

@@ -1,9 +1,11 @@
 //! `stead-bench`: measures any Kubernetes API server through its kubeconfig, so that two servers can be compared with one program.
 //!
-//! Start at `main`; each suite is a file: `crud.rs` (create, get, patch, list), `fanout.rs` (watch), `sets.rs` (StatefulSets with a
-//! fake kubelet of our own), `dns.rs` (the cluster's DNS, by dnsperf), `process.rs` (start-up, idle memory and CPU).
+//! Start at `main`; each suite is a file: `crud.rs` (create, get, patch, list), `contract.rs` (server-side apply, custom resources),
+//! `fanout.rs` (watch), `sets.rs` (StatefulSets with a fake kubelet of our own), `dns.rs` (the cluster's DNS, by dnsperf),
+//! `process.rs` (start-up, idle memory and CPU).
 
 mod client;
+mod contract;
 mod crud;
 mod dns;
 mod fanout;
@@ -21,9 +23,9 @@ use stead_api::Format;
 
 const HELP: &str = "\
 usage: stead-bench --kubeconfig FILE [FLAGS] SUITE…
-suites: crud watch sets dns idle startup all (crud watch sets)
+suites: crud watch sets apply custom dns idle startup all (crud watch sets)
   --context NAME    the context to use (default: the current one)
-  --objects N       objects made by crud (default 20000)
+  --objects N       objects made by crud, apply and custom (default 20000)
   --calls N         gets and patches made by crud (default: as many as objects)
   --keep            leave crud's objects there
   --workers N       requests in flight (default 64)
@@ -117,6 +119,8 @@ async fn run(args: &[String]) -> Result<()> {
         match suite.as_str() {
             "crud" => crud::run(&target()?, &plan).await?,
             "watch" => fanout::run(&target()?, &plan).await?,
+            "apply" => contract::apply(&target()?, &plan).await?,
+            "custom" => contract::custom(&target()?, &plan).await?,
             "sets" => sets::run(&target()?, &plan).await?,
             "dns" => dns::run(&target()?, &plan).await?,
             "idle" => process::idle(&plan).await?,
