@@ -93,6 +93,11 @@ impl Ledger {
             self.write(event);
         }
         self.revision = head.store.snapshot.revision();
+        Ok(())
+    }
+
+    /// Judges the state after a commit that left the controllers nothing to do.
+    pub fn rest(&self, kinds: &BTreeSet<KindName>) -> Verdict {
         let moves_sets = [POD, STATEFUL_SET, CLAIM].iter().any(|kind| kinds.contains(kind));
         if moves_sets { order::of_parallel(self) } else { Ok(()) }
     }

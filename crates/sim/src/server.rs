@@ -270,8 +270,17 @@ impl World {
             self.show_events(&released.head, &kinds)?;
         }
         self.ledger.advance(&released.head, &kinds, self.clock())?;
+        if self.is_server_at_rest() {
+            self.ledger.rest(&kinds)?;
+        }
         machines::gone_when_removed(self.nodes.iter().map(|node| &node.machine.fake), &self.ledger)?;
         Ok((keys, released))
+    }
+
+    /// Whether the last step did all there was to do: one that has used up its budget goes on in the next.
+    fn is_server_at_rest(&self) -> bool {
+        let wake_at = self.server.plane.as_ref().map(Plane::wake_at);
+        wake_at.is_some_and(|at| at.is_none_or(|at| self.clock() < at))
     }
 
     /// For a person who reads the trace: every write, before it is judged.
