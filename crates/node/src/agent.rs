@@ -3,67 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 use stead_api::request::{Resource, Verb};
-use stead_api::{Key, Object, Request, Revision, Status};
+use stead_api::{Key, Object, Request, Revision};
 use stead_store::Snapshot;
 
-use crate::action::{Action, ContainerRef, Image, Machine, Observation, PodRef, PodUid, Sandbox, World};
+use crate::action::{ContainerRef, Image, PodRef, PodUid, Sandbox, World};
 use crate::config::{NodeConfig, provisioner_user};
+use crate::duty::NodeDuty;
 use crate::event::{Note, Recorder, Subject};
-use crate::node::NodeDuty;
-use crate::reclaim::Reclaim;
-use crate::shutdown::Shutdown;
+use crate::exchange::{Input, Output, Pending, RequestId};
+use crate::reclaim_steps::Reclaim;
 use crate::state::PodState;
-use crate::volume::{self, TokenKey, Tokens};
-
-/// Ties a reply to its request; unique for one life of the agent.
-pub type RequestId = u64;
-
-/// What happened.
-pub enum Input {
-    /// The published objects, and the keys that changed since the last head; `None` for the first head and after a gap.
-    Head {
-        snapshot: Snapshot,
-        changed: Option<Vec<Key>>,
-    },
-    /// What the machine holds; given once, at the start.
-    World(World),
-    Observed(Observation),
-    /// The answer to a request: the body, or the refusal.
-    Reply(RequestId, Result<Bytes, Status>),
-    /// The machine's facts were read again: room on its disk, for one.
-    Machine(Machine),
-    /// The node stops: every pod is taken down in order, and nothing starts again. Whatever its own grace, a pod is killed
-    /// `within` this time; `None` leaves each its own.
-    ShutDown {
-        within: Option<SignedDuration>,
-    },
-    /// `wake_at` has come.
-    Wake,
-}
-
-/// What to do.
-#[derive(Debug)]
-pub enum Output {
-    Request(RequestId, Box<Request>),
-    Act(Action),
-}
-
-/// What a request was for.
-#[derive(Clone, Debug)]
-pub(crate) enum Pending {
-    Status(PodUid),
-    Confirm(PodUid),
-    Token(TokenKey),
-    Event(String),
-    Node,
-    NodeStatus,
-    Lease { renewed_at: Timestamp },
-    Reclaim(Key),
-}
+use crate::token::{TokenKey, Tokens, tokens_of};
 
 /// An image being looked for or pulled: one at a time per image, and who waits for it.
 #[derive(Clone, Debug)]
@@ -117,7 +70,8 @@ pub struct NodeAgent {
     pub(crate) recorder: Recorder,
     pub(crate) node: NodeDuty,
     pub(crate) reclaim: Reclaim,
-    pub(crate) shutdown: Option<Shutdown>,
+    /// The node stops, and no pod lives longer than this.
+    pub(crate) kill_all_at: Option<Timestamp>,
     pub(crate) outputs: Vec<Output>,
 }
 
@@ -147,7 +101,7 @@ impl NodeAgent {
             next_request: seed << 20,
             node: NodeDuty::default(),
             reclaim: Reclaim::default(),
-            shutdown: None,
+            kill_all_at: None,
             outputs: Vec::new(),
         }
     }
@@ -312,7 +266,7 @@ impl NodeAgent {
                 }
             }
         }
-        let tokens: Vec<TokenKey> = volume::tokens_of(&self.tokens, uid).map(|(key, _)| key.clone()).collect();
+        let tokens: Vec<TokenKey> = tokens_of(&self.tokens, uid).map(|(key, _)| key.clone()).collect();
         for key in tokens {
             self.tokens.remove(&key);
         }
@@ -421,9 +375,4 @@ fn field_path(state: &PodState, name: &str) -> String {
     let spec = state.spec.as_ref().and_then(|p| p.spec.as_ref());
     let is_init = spec.is_some_and(|s| s.init_containers.iter().flatten().any(|c| c.name == name));
     format!("spec.{}{{{name}}}", if is_init { "initContainers" } else { "containers" })
-}
-
-/// The wait after a refused or lost request.
-pub(crate) fn request_retry(failures: u32) -> SignedDuration {
-    SignedDuration::from_millis(200 << failures.min(8))
 }

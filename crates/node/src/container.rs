@@ -3,51 +3,18 @@
 //! Upstream: `generateContainerConfig` of the kubelet (security context merge, cgroup values, OOM score, runAsNonRoot).
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{self as core, LifecycleHandler, Pod, PodSpec};
-use stead_api::Quantity;
+use k8s_openapi::api::core::v1::{self as core, Pod};
 
 use crate::action::{
-    Check, ContainerRef, ContainerSpec, Device, HookAction, Image, Mount, Propagation, Resources, Seccomp, Security,
-    TerminationMessage,
+    ContainerRef, ContainerSpec, Device, Image, Mount, Propagation, Seccomp, Security, TerminationMessage,
 };
 use crate::env;
 use crate::files;
-use crate::pod::{Around, full_name};
-use crate::probe;
+use crate::limits;
+use crate::plan::Around;
 use crate::state::PodState;
-use crate::status;
 use crate::volume;
-
-/// A postStart hook has no limit of its own upstream; this one only keeps a lost hook from holding a pod for ever.
-pub const HOOK_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
-const CPU_PERIOD_US: i64 = 100_000;
-const CPU_QUOTA_US_MIN: i64 = 1_000;
-const CPU_SHARES_MIN: u64 = 2;
-
-pub fn post_start(container: &core::Container) -> Option<&LifecycleHandler> {
-    container.lifecycle.as_ref()?.post_start.as_ref()
-}
-
-pub fn pre_stop(container: &core::Container) -> Option<&LifecycleHandler> {
-    container.lifecycle.as_ref()?.pre_stop.as_ref()
-}
-
-/// What a lifecycle handler asks. A handler that names nothing does nothing.
-pub fn hook_action(pod: &PodState, container: &core::Container, handler: &LifecycleHandler) -> HookAction {
-    let check = if let Some(exec) = &handler.exec {
-        Some(Check::Exec { command: exec.command.clone().unwrap_or_default() })
-    } else if let Some(get) = &handler.http_get {
-        probe::http(pod, container, get)
-    } else if let Some(socket) = &handler.tcp_socket {
-        probe::tcp(pod, container, socket)
-    } else {
-        None
-    };
-    let seconds = handler.sleep.as_ref().map_or(0, |s| s.seconds.max(0));
-    check.map_or(HookAction::Sleep(Duration::from_secs(seconds.unsigned_abs())), HookAction::Run)
-}
 
 /// The container's next attempt.
 ///
@@ -84,8 +51,8 @@ pub fn spec(
         devices: devices(container),
         etc_hosts: (!has_own_hosts).then(|| files::hosts(pod, typed, around.config)),
         security,
-        resources: resources(container.resources.as_ref()),
-        oom_score_adj: oom_score_adj(typed, container, around.config.machine.memory_bytes),
+        resources: limits::resources(container.resources.as_ref()),
+        oom_score_adj: limits::oom_score_adj(typed, container, around.config.machine.memory_bytes),
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
@@ -187,7 +154,7 @@ fn check_user(
     if own.or(of_pod) != Some(true) {
         return Ok(());
     }
-    let place = format!("(pod: \"{}\", container: {})", full_name(pod), container.name);
+    let place = format!("(pod: \"{}\", container: {})", pod.full_name(), container.name);
     let user = image.config.user.split(':').next().unwrap_or_default();
     match (security.run_as_user, user.parse::<u32>()) {
         (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {place}")),
@@ -200,86 +167,5 @@ fn check_user(
         (None, Err(_)) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root {place}"
         )),
-    }
-}
-
-fn amount(resources: Option<&core::ResourceRequirements>, side: Side, name: &str) -> Option<Quantity> {
-    let resources = resources?;
-    let list = match side {
-        Side::Limits => &resources.limits,
-        Side::Requests => &resources.requests,
-    };
-    list.as_ref()?.get(name).and_then(env::quantity)
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Limits,
-    Requests,
-}
-
-/// Limits and weights in the kernel's units.
-fn resources(of: Option<&core::ResourceRequirements>) -> Resources {
-    let cpu_limit = amount(of, Side::Limits, "cpu");
-    let cpu_request = amount(of, Side::Requests, "cpu").or(cpu_limit);
-    Resources {
-        cpu_shares: Some(shares(cpu_request.map_or(0, |q| q.milli_value()))),
-        cpu_quota_us: cpu_limit.filter(|q| !q.is_zero()).map(|q| quota(q.milli_value())),
-        cpu_period_us: None,
-        memory_bytes: amount(of, Side::Limits, "memory").map(|q| q.value().unsigned_abs()).filter(|b| *b > 0),
-        pids: None,
-    }
-}
-
-fn shares(milli: i64) -> u64 {
-    (milli.max(0).unsigned_abs() * 1024 / 1000).max(CPU_SHARES_MIN)
-}
-
-fn quota(milli: i64) -> i64 {
-    (milli * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN)
-}
-
-/// Limits of the whole pod: the sum over its main containers and sidecars, none when one of them has none.
-pub fn pod_resources(spec: &PodSpec) -> Resources {
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| crate::pod::is_sidecar(c));
-    let all: Vec<&core::Container> = spec.containers.iter().chain(sidecars).collect();
-    let inits = spec.init_containers.iter().flatten().filter(|c| !crate::pod::is_sidecar(c));
-    let largest_init = |name: &str, side: Side| {
-        inits.clone().filter_map(|c| amount(c.resources.as_ref(), side, name)).max().unwrap_or(Quantity::ZERO)
-    };
-    let sum = |name: &str| -> Option<Quantity> {
-        let each: Option<Vec<Quantity>> =
-            all.iter().map(|c| amount(c.resources.as_ref(), Side::Limits, name).filter(|q| !q.is_zero())).collect();
-        if inits.clone().any(|c| amount(c.resources.as_ref(), Side::Limits, name).is_none()) {
-            return None;
-        }
-        let sum = each?.into_iter().fold(Quantity::ZERO, |a, b| a + b);
-        Some(sum.max(largest_init(name, Side::Limits)))
-    };
-    let requested: i64 =
-        all.iter().filter_map(|c| amount(c.resources.as_ref(), Side::Requests, "cpu")).map(|q| q.milli_value()).sum();
-    Resources {
-        cpu_shares: Some(shares(requested.max(largest_init("cpu", Side::Requests).milli_value()))),
-        cpu_quota_us: sum("cpu").map(|q| quota(q.milli_value())),
-        cpu_period_us: None,
-        memory_bytes: sum("memory").map(|q| q.value().unsigned_abs()),
-        pids: None,
-    }
-}
-
-/// Which container the kernel kills first when memory runs out: the less it asked for, the sooner.
-fn oom_score_adj(typed: &Pod, container: &core::Container, memory_bytes: u64) -> i32 {
-    let spec = typed.spec.as_ref();
-    if spec.and_then(|s| s.priority_class_name.as_deref()) == Some("system-node-critical") {
-        return -997;
-    }
-    match status::qos_class(typed) {
-        "Guaranteed" => -997,
-        "BestEffort" => 1000,
-        _ => {
-            let request = amount(container.resources.as_ref(), Side::Requests, "memory").map_or(0, |q| q.value());
-            let share = 1000 * i128::from(request) / i128::from(memory_bytes.max(1));
-            (1000 - i32::try_from(share).unwrap_or(1000)).clamp(3, 999)
-        }
     }
 }

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{self as core, ConfigMap, Pod, Secret, Service};
-use k8s_openapi::apimachinery::pkg::api::resource;
 use stead_api::Quantity;
 use stead_store::Snapshot;
 
 use crate::NodeConfig;
-use crate::pod::Around;
+use crate::facts::quantity;
+use crate::plan::Around;
 use crate::state::PodState;
 
 /// The variables of a container in the order in which they are set; later ones win.
@@ -253,10 +253,6 @@ pub fn resource_field(
         if which == "cpu" { (value.milli_value(), divisor.milli_value()) } else { (value.value(), divisor.value()) };
     let divisor = divisor.max(1);
     Ok(((i128::from(value) + i128::from(divisor) - 1) / i128::from(divisor)).to_string())
-}
-
-pub fn quantity(of: &resource::Quantity) -> Option<Quantity> {
-    of.0.parse().ok()
 }
 
 /// The variables of the Services that the pod sees (N-17).

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodDNSConfig, PodSpec};
 
 use crate::NodeConfig;
 use crate::action::{NodeFile, SandboxSpec};
-use crate::container;
+use crate::limits;
 use crate::state::PodState;
 
 const HOSTNAME_MAX: usize = 63;
@@ -25,7 +25,7 @@ pub fn sandbox(pod: &PodState, typed: &Pod, spec: &PodSpec, config: &NodeConfig,
         share_process_namespace: spec.share_process_namespace == Some(true),
         resolv_conf: resolv_conf(spec, &pod.pod.namespace, config),
         sysctls: sysctls.into_iter().flatten().map(|s| (s.name.clone(), s.value.clone())).collect(),
-        resources: container::pod_resources(spec),
+        resources: limits::pod_resources(spec),
     }
 }
 

@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
+use stead_api::Object;
 use stead_api::request::{PatchType, Resource, Verb};
-use stead_api::{Object, Revision, Status};
 use stead_store::Snapshot;
 
-use crate::agent::{NodeAgent, Pending, request_retry};
+use crate::agent::NodeAgent;
 use crate::config::NodeConfig;
 use crate::event::{Note, Subject, time};
+use crate::exchange::Pending;
 
 const LEASE_SECONDS: i64 = 40;
-const LEASE_EVERY: SignedDuration = SignedDuration::from_secs(10);
 const STATUS_EVERY: SignedDuration = SignedDuration::from_secs(300);
 /// A status that somebody else wrote over is put right at most this often.
 const REPAIR_EVERY: SignedDuration = SignedDuration::from_secs(10);
@@ -27,68 +27,6 @@ const LEASES: &str = "leases.coordination.k8s.io";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Written by a node about itself: where it makes and deletes provisioned volumes.
 const VOLUMES_DIRECTORY: &str = "stead.local/volumes-directory";
-
-/// What is under way and due about the node's own objects.
-#[derive(Debug, Default)]
-pub(crate) struct NodeDuty {
-    is_node_under_way: bool,
-    node_retry_at: Option<Timestamp>,
-    node_failures: u32,
-    status_at: Option<Timestamp>,
-    status_sent: Option<Timestamp>,
-    /// The revision of the node's object that was found right.
-    checked: Option<Revision>,
-    is_lease_under_way: bool,
-    lease_at: Option<Timestamp>,
-    lease_failures: u32,
-    /// When the lease that the server has was renewed, by our clock.
-    renewed_at: Option<Timestamp>,
-    is_lost: bool,
-    has_started: bool,
-    has_told_reboot: bool,
-}
-
-impl NodeDuty {
-    pub fn wake_at(&self, config: &NodeConfig) -> Option<Timestamp> {
-        let lease = self.lease_at.filter(|_| !self.is_lease_under_way);
-        let node = self.node_retry_at.or(self.status_at).filter(|_| !self.is_node_under_way);
-        let fence = config.fence_after.filter(|_| !self.is_lost).and_then(|after| Some(self.renewed_at? + after));
-        [lease, node, fence].into_iter().flatten().min()
-    }
-
-    /// What the node says of itself may have changed.
-    pub fn look_again(&mut self) {
-        self.checked = None;
-    }
-
-    pub fn replied(&mut self, now: Timestamp, what: &Pending, failure: Option<&Status>) {
-        match (what, failure) {
-            (Pending::Lease { renewed_at }, None) => {
-                self.is_lease_under_way = false;
-                self.lease_failures = 0;
-                self.renewed_at = Some(*renewed_at);
-                self.lease_at = Some(*renewed_at + LEASE_EVERY);
-            }
-            (Pending::Lease { .. }, Some(_)) => {
-                self.is_lease_under_way = false;
-                self.lease_failures += 1;
-                self.lease_at = Some(now + request_retry(self.lease_failures));
-            }
-            (_, None) => {
-                self.is_node_under_way = false;
-                self.node_failures = 0;
-                self.node_retry_at = None;
-            }
-            // Registered by an earlier life: the head will show it.
-            (Pending::Node, Some(status)) if status.reason == "AlreadyExists" => self.is_node_under_way = false,
-            (_, Some(_)) => {
-                self.is_node_under_way = false;
-                self.node_failures += 1;
-                self.node_retry_at = Some(now + request_retry(self.node_failures));
-            }
-        }
-    }
-}
 
 impl NodeAgent {
     pub(crate) fn node_duties(&mut self, now: Timestamp, snapshot: &Snapshot) {

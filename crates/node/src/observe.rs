@@ -115,7 +115,7 @@ impl NodeAgent {
         if !(waits && is_newest && goes_on && is_wanted) || crate::pod::outcome(state, typed, now).is_some() {
             return;
         }
-        let text = format!("Back-off restarting failed container {name} in pod {}", crate::pod::full_name(state));
+        let text = format!("Back-off restarting failed container {name} in pod {}", state.full_name());
         self.tell(&container.pod, &Note::warning("BackOff", text).of(name), now);
     }
 

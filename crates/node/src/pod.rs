@@ -6,66 +6,25 @@
 //! on this machine. A container that may not start yet says why in `waiting`.
 //! Upstream: `computePodActions` of the kubelet; the end of a pod is in stop.rs.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod, PodSpec};
-use stead_store::Snapshot;
 
-use crate::NodeConfig;
-use crate::action::{Action, ContainerState, Credentials, Exit, Hook, SandboxState};
+use crate::action::{Action, ContainerState, Exit, Hook, SandboxState};
 use crate::container;
 use crate::event::Note;
+use crate::facts::{is_sidecar, post_start};
 use crate::files;
 use crate::image;
-use crate::probe;
+use crate::plan::{Around, ImageWant, Plan};
+use crate::question;
 use crate::state::{Busy, HookState, ImageWait, Outcome, PodState, Waiting};
 use crate::stop;
-use crate::volume::{self, TokenKey, Tokens};
+use crate::volume;
 
 /// Ended attempts kept per container beside the newest: what `kubectl logs --previous` reads.
 const ENDED_KEPT: usize = 1;
 /// A failed pull is shown as ErrImagePull for this long before it is ImagePullBackOff.
 const ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(2);
-
-/// All that a plan may depend on beside the pod.
-#[derive(Clone, Copy)]
-pub struct Around<'a> {
-    pub config: &'a NodeConfig,
-    pub snapshot: &'a Snapshot,
-    pub tokens: &'a Tokens,
-    /// An earlier pod of this namespace and name is still on the machine.
-    pub is_name_taken: bool,
-}
-
-/// An image that a container's next start needs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImageWant {
-    pub container: String,
-    pub image: String,
-    pub is_pull: bool,
-    pub credentials: Option<Credentials>,
-}
-
-/// What to do now, and what to say about what cannot be done yet.
-#[derive(Debug, Default)]
-pub struct Plan {
-    pub actions: Vec<Action>,
-    pub images: Vec<ImageWant>,
-    pub tokens: Vec<TokenKey>,
-    pub notes: Vec<Note>,
-    pub waiting: BTreeMap<String, Waiting>,
-    pub mount_problem: Option<String>,
-    /// The pod is on its way down.
-    pub is_ending: bool,
-    pub wake_at: Option<Timestamp>,
-}
-
-impl Plan {
-    pub fn wake(&mut self, at: Timestamp) {
-        self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
-    }
-}
 
 /// The next actions of one pod.
 pub fn plan_pod(pod: &PodState, around: &Around, now: Timestamp) -> Plan {
@@ -131,11 +90,6 @@ fn deadline(pod: &PodState, typed: &Pod) -> Option<Timestamp> {
 
 fn start_of(container: &core::Container) -> Busy {
     Busy::Start(container.name.clone())
-}
-
-/// A native sidecar: an init container with restartPolicy Always.
-pub fn is_sidecar(container: &core::Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// The end of the newest attempt, in whatever sandbox it ran.
@@ -307,7 +261,7 @@ impl<'a> Running<'a> {
             if !pod.is_running(&container.name) && exit.is_none_or(|exit| restarts(spec, container, exit)) {
                 next.push(container);
             }
-            if container::post_start(container).is_some() && !self.is_post_start_done(container) {
+            if post_start(container).is_some() && !self.is_post_start_done(container) {
                 break;
             }
         }
@@ -321,7 +275,7 @@ impl<'a> Running<'a> {
 
     /// A sidecar lets the next container go when its hook is done and its startup probe has succeeded.
     fn has_started(&self, container: &core::Container) -> bool {
-        let hook_done = container::post_start(container).is_none() || self.is_post_start_done(container);
+        let hook_done = post_start(container).is_none() || self.is_post_start_done(container);
         hook_done && self.pod.runs.get(&container.name).is_some_and(|run| run.probes.has_started(container))
     }
 
@@ -391,12 +345,12 @@ impl<'a> Running<'a> {
                 stop::restart(self.pod, self.spec, container, &why, self.now, plan);
                 continue;
             }
-            if let (Some(handler), HookState::NotRun) = (container::post_start(container), run.post_start) {
-                let check = container::hook_action(self.pod, container, handler);
-                let (hook, timeout) = (Hook::PostStart, container::HOOK_TIMEOUT);
+            if let (Some(handler), HookState::NotRun) = (post_start(container), run.post_start) {
+                let check = question::hook_action(self.pod, container, handler);
+                let (hook, timeout) = (Hook::PostStart, question::HOOK_TIMEOUT);
                 plan.actions.push(Action::RunHook { container: current.container.clone(), hook, check, timeout });
             }
-            probe::plan(self.pod, container, current, *started_at, self.now, plan);
+            question::ask_due(self.pod, container, current, *started_at, self.now, plan);
         }
     }
 
@@ -427,14 +381,9 @@ impl<'a> Running<'a> {
     }
 }
 
-/// `namespace/name` with the uid, as the kubelet prints pods.
-pub fn full_name(pod: &PodState) -> String {
-    format!("{}_{}({})", pod.pod.name, pod.pod.namespace, pod.pod.uid)
-}
-
 fn crash_loop(pod: &PodState, container: &core::Container, restarts: u32) -> Waiting {
     let wait = go_duration(crate::state::backoff(restarts).as_secs());
-    let message = format!("back-off {wait} restarting failed container={} pod={}", container.name, full_name(pod));
+    let message = format!("back-off {wait} restarting failed container={} pod={}", container.name, pod.full_name());
     Waiting { reason: "CrashLoopBackOff".into(), message: Some(message) }
 }
 

@@ -6,17 +6,11 @@
 //! allows, so that a StatefulSet does not wait out 10 s for an application that took 300 ms.
 //! Upstream: pkg/kubelet/prober/worker.go.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::action::{Action, Check, Container, ProbeKind, ProbeResult};
+use crate::action::{ProbeKind, ProbeResult};
 use crate::event::Note;
-use crate::pod::Plan;
-use crate::state::{HookState, PodState};
 
 /// First wait between two questions to a container that was never ready; doubles up to its period.
 const EARLY_FIRST: SignedDuration = SignedDuration::from_millis(100);
@@ -57,7 +51,7 @@ fn seconds(value: Option<i32>, default: i32) -> SignedDuration {
     SignedDuration::from_secs(value.into())
 }
 
-fn threshold(value: Option<i32>, default: i32) -> i32 {
+pub fn threshold(value: Option<i32>, default: i32) -> i32 {
     value.filter(|v| *v > 0).unwrap_or(default)
 }
 
@@ -168,7 +162,7 @@ impl Probes {
     }
 
     /// Which probe kinds are due, and when the next one is.
-    fn due(
+    pub fn due(
         &self,
         container: &core::Container,
         running_since: Timestamp,
@@ -201,79 +195,6 @@ impl Probes {
         }
         (due, wake)
     }
-}
-
-/// Asks what is due of a running container.
-pub fn plan(
-    pod: &PodState,
-    container: &core::Container,
-    current: &Container,
-    running_since: Timestamp,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let Some(run) = pod.runs.get(&container.name) else { return };
-    if crate::container::post_start(container).is_some() && run.post_start != HookState::Done {
-        return;
-    }
-    let (due, wake) = run.probes.due(container, running_since, now);
-    for kind in due {
-        let Some(probe) = of(container, kind) else { continue };
-        let Some(check) = check(pod, container, probe) else { continue };
-        let timeout = Duration::from_secs(threshold(probe.timeout_seconds, 1).unsigned_abs().into());
-        plan.actions.push(Action::Probe { container: current.container.clone(), kind, check, timeout });
-    }
-    if let Some(at) = wake {
-        plan.wake(at);
-    }
-}
-
-/// The question in the machine's words.
-fn check(pod: &PodState, container: &core::Container, probe: &Probe) -> Option<Check> {
-    if let Some(exec) = &probe.exec {
-        return Some(Check::Exec { command: exec.command.clone().unwrap_or_default() });
-    }
-    if let Some(get) = &probe.http_get {
-        return http(pod, container, get);
-    }
-    if let Some(tcp) = &probe.tcp_socket {
-        return self::tcp(pod, container, tcp);
-    }
-    let grpc = probe.grpc.as_ref()?;
-    let address = SocketAddr::new(pod.ip(), u16::try_from(grpc.port).ok()?);
-    Some(Check::Grpc { address, service: grpc.service.clone().unwrap_or_default() })
-}
-
-/// An HTTP question of a probe or a hook.
-pub fn http(pod: &PodState, container: &core::Container, get: &core::HTTPGetAction) -> Option<Check> {
-    let headers = get.http_headers.iter().flatten().map(|h| (h.name.clone(), h.value.clone())).collect();
-    let path = get.path.clone().unwrap_or_default();
-    Some(Check::Http {
-        https: get.scheme.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("https")),
-        host: get.host.clone().filter(|h| !h.is_empty()).unwrap_or_else(|| pod.ip().to_string()),
-        port: port(container, &get.port)?,
-        path: if path.starts_with('/') { path } else { format!("/{path}") },
-        headers,
-    })
-}
-
-/// A TCP question. A host name is not looked up: the machine asks addresses.
-pub fn tcp(pod: &PodState, container: &core::Container, socket: &core::TCPSocketAction) -> Option<Check> {
-    let host = socket.host.as_deref().filter(|h| !h.is_empty());
-    let ip = host.map_or(Some(pod.ip()), |h| h.parse().ok())?;
-    Some(Check::Tcp { address: SocketAddr::new(ip, port(container, &socket.port)?) })
-}
-
-/// A port by number, or by its name among the container's ports.
-fn port(container: &core::Container, port: &IntOrString) -> Option<u16> {
-    let number = match port {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(name) => {
-            let named = container.ports.iter().flatten().find(|p| p.name.as_deref() == Some(name));
-            named.map(|p| p.container_port).or_else(|| name.parse().ok())?
-        }
-    };
-    u16::try_from(number).ok().filter(|n| *n > 0)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! Delete and it lies on this node (Kept); the finalizer is cleared only after the machine said that the directory is gone. With
 //! policy Retain the finalizer is cleared and the directory stays.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,57 +13,14 @@ use stead_api::request::{PatchType, Resource, Verb};
 use stead_api::{Key, Object};
 
 use crate::action::{Action, Failure};
-use crate::agent::{NodeAgent, Output, Pending, request_retry};
+use crate::agent::NodeAgent;
 use crate::event::{Note, Subject};
+use crate::exchange::{Output, Pending};
+use crate::reclaim_steps::fail;
 use crate::volume::{DIRECTORY_FINALIZER, directory, is_provisioned};
 
 /// Other finalizers that protect a volume; ours is served last.
 const PROTECTION: &str = "kubernetes.io/pv-protection";
-
-#[derive(Debug, Default)]
-struct Step {
-    is_busy: bool,
-    is_deleted: bool,
-    failures: u32,
-    retry_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Reclaim {
-    is_all: bool,
-    dirty: BTreeSet<Key>,
-    steps: BTreeMap<Key, Step>,
-}
-
-impl Reclaim {
-    pub fn look_at(&mut self, key: Key) {
-        self.dirty.insert(key);
-    }
-
-    pub fn look_at_all(&mut self) {
-        self.is_all = true;
-    }
-
-    pub fn wake_at(&self) -> Option<Timestamp> {
-        self.steps.values().filter_map(|s| s.retry_at).min()
-    }
-
-    pub fn replied(&mut self, now: Timestamp, key: &Key, is_done: bool) {
-        let Some(step) = self.steps.get_mut(key) else { return };
-        step.is_busy = false;
-        if is_done {
-            self.steps.remove(key);
-        } else {
-            fail(step, now);
-        }
-    }
-}
-
-fn fail(step: &mut Step, now: Timestamp) {
-    step.is_busy = false;
-    step.failures += 1;
-    step.retry_at = Some(now + request_retry(step.failures + 2));
-}
 
 impl NodeAgent {
     pub(crate) fn reclaim_volumes(&mut self, now: Timestamp) {

@@ -6,7 +6,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::agent::{NodeAgent, Pending};
+use crate::agent::NodeAgent;
+use crate::exchange::Pending;
 use crate::stop;
 
 /// How long after the last pod was to be killed the agent still waits for the machine and the API server.
@@ -14,28 +15,22 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// No pod's own grace counts for longer.
 const WITHIN_MAX: SignedDuration = SignedDuration::from_hours(24 * 365);
 
-/// A shutdown under way.
-#[derive(Debug)]
-pub(crate) struct Shutdown {
-    pub kill_at: Timestamp,
-}
-
 impl NodeAgent {
     pub(crate) fn shut_down(&mut self, now: Timestamp, within: Option<SignedDuration>) {
         let kill_at = now + within.unwrap_or(WITHIN_MAX).clamp(SignedDuration::ZERO, WITHIN_MAX);
-        self.shutdown = Some(Shutdown { kill_at });
+        self.kill_all_at = Some(kill_at);
         self.dirty.extend(self.pods.keys().cloned());
     }
 
     /// Nothing of any pod is left on the machine but files, and the API server knows.
     pub fn is_shut_down(&self) -> bool {
         let is_told = || !self.pending.values().any(|p| matches!(p, Pending::Status(_) | Pending::Confirm(_)));
-        self.shutdown.is_some() && self.is_ready() && self.pods.values().all(stop::is_down) && is_told()
+        self.kill_all_at.is_some() && self.is_ready() && self.pods.values().all(stop::is_down) && is_told()
     }
 
     /// Until when a shutdown is worth waiting for: the last pod's end and some patience with what hangs.
     pub fn shutdown_over_at(&self) -> Option<Timestamp> {
-        let kill_at = self.shutdown.as_ref()?.kill_at;
+        let kill_at = self.kill_all_at?;
         let last = self.pods.values().filter(|pod| !stop::is_down(pod)).filter_map(stop::last_kill_at).max();
         Some(last.map_or(kill_at, |at| at.min(kill_at)) + PATIENCE)
     }

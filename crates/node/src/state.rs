@@ -271,6 +271,11 @@ impl PodState {
         self.sandbox.as_ref().and_then(|s| s.ip).unwrap_or(self.node_ip)
     }
 
+    /// `name_namespace(uid)`, as the kubelet prints pods.
+    pub fn full_name(&self) -> String {
+        format!("{}_{}({})", self.pod.name, self.pod.namespace, self.pod.uid)
+    }
+
     /// The container's status as the API server has it.
     pub fn api_status(&self, name: &str) -> Option<&core::ContainerStatus> {
         let status = self.spec.as_ref()?.status.as_ref()?;

@@ -12,12 +12,10 @@ use k8s_openapi::api::core::v1::{
     PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use stead_api::Quantity;
 
 use crate::action::{Container, ContainerState, Exit};
-use crate::container;
-use crate::env;
-use crate::pod::{self, is_initialized, is_sidecar};
+use crate::facts::{is_sidecar, post_start, qos_class};
+use crate::pod::{self, is_initialized};
 use crate::state::{HookState, Outcome, PodState, container_id};
 use crate::stop;
 
@@ -86,7 +84,7 @@ fn one(pod: &PodState, spec: &PodSpec, container: &core::Container) -> Container
     let name = &container.name;
     let run = pod.runs.get(name);
     let newest = pod.newest(name);
-    let is_hook_open = container::post_start(container).is_some()
+    let is_hook_open = post_start(container).is_some()
         && run.is_some_and(|r| {
             r.must_restart.is_some() || (r.post_start != HookState::Done && r.stopping_since.is_none())
         });
@@ -309,27 +307,4 @@ fn merge(
     }
     all.extend(old.iter().filter(|c| !ORDER.contains(&c.type_.as_str())).cloned());
     all
-}
-
-/// `status.qosClass`.
-pub fn qos_class(typed: &Pod) -> &'static str {
-    let Some(spec) = &typed.spec else { return "BestEffort" };
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let (mut any, mut guaranteed) = (false, true);
-    for container in all {
-        let resources = container.resources.clone().unwrap_or_default();
-        let of = |list: &Option<BTreeMap<String, _>>, name: &str| -> Option<Quantity> {
-            list.as_ref()?.get(name).and_then(env::quantity).filter(|q| !q.is_zero())
-        };
-        for name in ["cpu", "memory"] {
-            let (limit, request) = (of(&resources.limits, name), of(&resources.requests, name));
-            any |= limit.is_some() || request.is_some();
-            guaranteed &= limit.is_some() && (request.is_none() || request == limit);
-        }
-    }
-    match (any, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
 }

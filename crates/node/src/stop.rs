@@ -11,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod, PodSpec};
 
 use crate::action::{Action, ContainerState, Hook};
-use crate::container;
 use crate::event::Note;
-use crate::pod::{Plan, is_sidecar};
-use crate::probe;
+use crate::facts::{is_sidecar, pre_stop};
+use crate::plan::Plan;
+use crate::question;
 use crate::state::{Busy, HookState, PodState, Stop};
 
 /// What a container gets between the stop signal and SIGKILL even when a hook has used up the grace period.
@@ -58,7 +58,7 @@ fn keep_asking(pod: &PodState, now: Timestamp, plan: &mut Plan) {
         let has_started = pod.runs.get(&container.name).is_some_and(|r| r.probes.has_started(container));
         let Some(current) = pod.newest(&container.name).filter(|_| has_started) else { continue };
         if let ContainerState::Running { started_at } = current.state {
-            probe::plan(pod, &only_readiness, current, started_at, now, plan);
+            question::ask_due(pod, &only_readiness, current, started_at, now, plan);
         }
     }
 }
@@ -185,8 +185,8 @@ fn stop_container(
     }
     let hook = run.map(|r| r.pre_stop).unwrap_or_default();
     let spec = pod.container_spec(name).filter(|_| hook == HookState::NotRun && !left.is_zero());
-    if let Some((spec, handler)) = spec.and_then(|spec| Some((spec, container::pre_stop(spec)?))) {
-        let check = container::hook_action(pod, spec, handler);
+    if let Some((spec, handler)) = spec.and_then(|spec| Some((spec, pre_stop(spec)?))) {
+        let check = question::hook_action(pod, spec, handler);
         let (container, timeout) = (container.container.clone(), unsigned(left));
         plan.actions.push(Action::RunHook { container, hook: Hook::PreStop, check, timeout });
         return plan.wake(kill_at);

@@ -15,20 +15,22 @@ use stead_store::Snapshot;
 use bytes::Bytes;
 
 use crate::action::{Action, Hook};
-use crate::agent::{ImageOp, NodeAgent, Output, Pending, RequestId, request_retry};
+use crate::agent::{ImageOp, NodeAgent};
 use crate::event::Note;
-use crate::pod::{Around, ImageWant, Plan, plan_pod};
+use crate::exchange::{Output, Pending, RequestId, request_retry};
+use crate::plan::{Around, ImageWant, Plan};
+use crate::pod::plan_pod;
 use crate::state::{Busy, HookState, ImageWait, PodState, Stop};
 use crate::status;
 use crate::stop;
-use crate::volume::{Token, TokenKey};
+use crate::token::{Token, TokenKey};
 
 /// How long after a refusal a token is asked for again.
 const TOKEN_RETRY: SignedDuration = SignedDuration::from_secs(1);
 
 impl NodeAgent {
     pub(crate) fn sync(&mut self, uid: &str, snapshot: &Snapshot, now: Timestamp) {
-        let shutdown_at = self.shutdown.as_ref().map(|s| s.kill_at);
+        let shutdown_at = self.kill_all_at;
         let Some(state) = self.pods.get_mut(uid) else { return };
         state.shutdown_at = shutdown_at;
         let Some(state) = self.pods.get(uid) else { return };

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     self as core, ConfigMap, KeyToPath, PersistentVolume, PersistentVolumeClaim, Pod, Secret, VolumeProjection,
 };
@@ -16,7 +16,9 @@ use stead_store::Snapshot;
 
 use crate::action::{FileContent, FsGroup, HostPathKind, Volume, VolumeSource};
 use crate::env;
-use crate::pod::Around;
+use crate::facts::quantity;
+use crate::plan::Around;
+use crate::token::{TokenKey, tokens_of};
 
 /// The provisioner whose volumes are directories of the node.
 pub const DIRECTORY_PROVISIONER: &str = "stead.local/directory";
@@ -26,50 +28,6 @@ pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 
 const MODE_DEFAULT: i32 = 0o644;
 const TOKEN_SECONDS_DEFAULT: i64 = 3600;
-/// A token is asked for again at the latest after this.
-const TOKEN_AGE_MAX: SignedDuration = SignedDuration::from_hours(24);
-
-/// Which token a pod wants.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TokenKey {
-    pub pod_uid: String,
-    pub pod_name: String,
-    pub namespace: String,
-    pub service_account: String,
-    pub audience: String,
-    pub expiration_seconds: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    pub text: String,
-    pub issued_at: Timestamp,
-    pub expires_at: Timestamp,
-}
-
-impl Token {
-    /// When the next one is asked for.
-    pub fn refresh_at(&self) -> Timestamp {
-        let life = self.expires_at.duration_since(self.issued_at);
-        self.issued_at + (life * 4 / 5).min(TOKEN_AGE_MAX)
-    }
-}
-
-pub type Tokens = BTreeMap<TokenKey, Token>;
-
-/// The tokens of one pod.
-pub fn tokens_of<'a>(tokens: &'a Tokens, pod_uid: &'a str) -> impl Iterator<Item = (&'a TokenKey, &'a Token)> {
-    let first = TokenKey {
-        pod_uid: pod_uid.to_owned(),
-        pod_name: String::new(),
-        namespace: String::new(),
-        service_account: String::new(),
-        audience: String::new(),
-        expiration_seconds: i64::MIN,
-    };
-    tokens.range(first..).take_while(move |(key, _)| key.pod_uid == pod_uid)
-}
-
 /// Why the volumes cannot be written yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unready {
@@ -149,7 +107,7 @@ impl Resolving<'_> {
 
     fn source(&self, volume: &core::Volume, wanted: &mut Vec<TokenKey>) -> Result<VolumeSource, Unready> {
         if let Some(empty) = &volume.empty_dir {
-            let size = empty.size_limit.as_ref().and_then(env::quantity).map(|q| q.value().unsigned_abs());
+            let size = empty.size_limit.as_ref().and_then(quantity).map(|q| q.value().unsigned_abs());
             let is_memory = empty.medium.as_deref() == Some("Memory");
             return Ok(if is_memory {
                 VolumeSource::Memory { size_bytes: size.filter(|s| *s > 0) }
