@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::call::Replay;
 use crate::form::Form;
+use crate::remarks::Noted;
 use crate::status::Status;
 use crate::token::Credential;
 use crate::user::User;
@@ -150,6 +151,8 @@ pub struct Request {
     pub reviewed: Option<Result<Arc<Credential>, String>>,
     /// Set when the request comes again after webhooks were asked about it.
     pub replay: Option<Box<Replay>>,
+    /// What the audit log wants to know of its decision.
+    pub noted: Noted,
 }
 
 impl Request {
@@ -166,6 +169,7 @@ impl Request {
             user_agent: String::new(),
             reviewed: None,
             replay: None,
+            noted: Noted::Nothing,
         }
     }
 

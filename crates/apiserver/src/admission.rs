@@ -15,7 +15,7 @@ mod rbac;
 mod service;
 mod volume;
 
-use stead_api::{Request, Status};
+use stead_api::{Remarks, Request, Status};
 
 use crate::Context;
 use crate::custom::{self, definition};
@@ -24,8 +24,8 @@ use crate::draft::{Draft, Part};
 pub use volume::default_storage_class;
 
 type Rule = fn(&mut Context, &Request, &mut Draft) -> Result<(), Status>;
-/// A rule about a valid object; the last argument takes warnings for the client.
-type Check = fn(&mut Context, &Request, &mut Draft, &mut Vec<String>) -> Result<(), Status>;
+/// A rule about a valid object; the last argument takes what there is to say of it.
+type Check = fn(&mut Context, &Request, &mut Draft, &mut Remarks) -> Result<(), Status>;
 
 const CERTIFICATES: &str = "certificatesigningrequests.certificates.k8s.io";
 
@@ -75,10 +75,10 @@ pub(crate) fn check(
     ctx: &mut Context,
     request: &Request,
     draft: &mut Draft,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<(), Status> {
     let checks = CHECKS.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, checks)| *checks);
-    checks.unwrap_or_default().iter().try_for_each(|check| check(ctx, request, draft, warnings))
+    checks.unwrap_or_default().iter().try_for_each(|check| check(ctx, request, draft, remarks))
 }
 
 /// Rules of status and other subresources.

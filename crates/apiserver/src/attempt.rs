@@ -1,7 +1,7 @@
 //! `Attempt`: a change as admission policies and webhooks look at it.
 
 use serde_json::{Map, Value, json};
-use stead_api::{Object, Request};
+use stead_api::{Object, Request, Status};
 use stead_kinds::Kind;
 
 use crate::draft::{Draft, Part};
@@ -102,9 +102,9 @@ impl<'a> Attempt<'a> {
         kind: Kind,
         operation: &'static str,
         (object_kind, new): (Gvk, Value),
-    ) -> Option<Attempt<'a>> {
-        let resource = request.resource()?;
-        Some(Attempt {
+    ) -> Result<Attempt<'a>, Status> {
+        let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
+        Ok(Attempt {
             request,
             kind,
             object_kind: Some(object_kind),

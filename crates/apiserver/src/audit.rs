@@ -4,16 +4,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use stead_api::{Request, User};
-use stead_store::Snapshot;
+use stead_api::User;
 
 use crate::access::Attributes;
-use crate::admission::podsecurity;
-
-/// What admission has to say of a request for the log, beside its answer. Asked after the fact, so that nothing is paid without a log.
-pub fn annotations(snapshot: &Snapshot, request: &Request) -> Vec<(&'static str, String)> {
-    podsecurity::annotations(snapshot, request)
-}
 
 /// How much is written. In this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use stead_api::{Request, Resource, Status};
+use stead_api::{Remarks, Request, Resource, Status};
 use stead_kinds::Kind;
 
 use crate::attempt::Attempt;
@@ -11,16 +11,13 @@ use crate::reply::StreamPlan;
 use crate::{Head, Reply, target, webhook};
 
 /// Asks webhooks about a connection.
-pub(crate) fn permit(head: &Head, request: &Request, kind: &Kind) -> Result<(), Halt> {
+pub(crate) fn permit(head: &Head, request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<(), Halt> {
     let Some(resource) = request.resource().filter(|_| webhook::is_concerned(&head.store.snapshot, request)) else {
         return Ok(());
     };
     let Some(options) = options(kind, resource, request) else { return Ok(()) };
-    match Attempt::of_subresource(request, *kind, "CONNECT", options) {
-        // What they warn of has no place in the answer to an upgrade.
-        Some(attempt) => webhook::look_at(head.place(), &attempt, &mut Vec::new()),
-        None => Ok(()),
-    }
+    let attempt = Attempt::of_subresource(request, *kind, "CONNECT", options)?;
+    webhook::of_body(head.place(), attempt, remarks).map(drop)
 }
 
 type Options = ((&'static str, &'static str, &'static str), Value);
@@ -86,6 +83,7 @@ pub(crate) fn serve(head: &Head, request: &Request, kind: &Kind) -> Result<Reply
         pod_uid: object.meta.uid.clone(),
         container,
         request: request.clone(),
+        warnings: Vec::new(),
     })))
 }
 

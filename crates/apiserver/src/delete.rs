@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stead_api::request::Propagation;
-use stead_api::{Errors, FieldPath, Object, Request, Status};
+use stead_api::{Errors, FieldPath, Object, Remarks, Request, Status};
 use stead_kinds::Kind;
 
 use crate::attempt::Attempt;
@@ -136,13 +136,12 @@ impl Deleted {
     }
 }
 
-pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Halt> {
+pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let options = DeleteOptions::of(request)?;
     let found = ctx.store.snapshot().find(kind.storage, target::namespace_of(kind, resource), &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
-    let mut told = Vec::new();
-    permit(ctx, request, kind, &object, &mut told)?;
+    permit(ctx, request, kind, &object, remarks)?;
     let shown = conversion::shown(ctx.place(), request, kind, vec![Arc::clone(&object)])?;
     let deleted = delete(ctx, kind, object, &options)?;
     let deleted = match (&deleted, shown.first()) {
@@ -150,8 +149,10 @@ pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<R
         _ => deleted,
     };
     let warns = kind.storage == "jobs.batch" && options.propagation.is_none();
-    let warnings = if warns { vec![JOB_WARNING.to_owned()] } else { Vec::new() };
-    Ok(answer(kind, &deleted).with_warnings(warnings).with_warnings(told))
+    if warns {
+        remarks.warnings.insert(0, JOB_WARNING.to_owned());
+    }
+    Ok(answer(kind, &deleted))
 }
 
 fn answer(kind: &Kind, deleted: &Deleted) -> Reply {
@@ -170,7 +171,12 @@ fn answer(kind: &Kind, deleted: &Deleted) -> Reply {
     }
 }
 
-pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> Result<Reply, Halt> {
+pub(crate) fn collection(
+    ctx: &mut Context,
+    request: &Request,
+    kind: &Kind,
+    remarks: &mut Remarks,
+) -> Result<Reply, Halt> {
     if kind.storage == "namespaces" {
         return Err(Status::method_not_allowed().into());
     }
@@ -178,15 +184,14 @@ pub(crate) fn collection(ctx: &mut Context, request: &Request, kind: &Kind) -> R
     let selection = Selection::of(kind, request)?;
     let objects: Vec<Arc<Object>> = selection.list(kind, ctx.store.snapshot()).cloned().collect();
     let mut last = Vec::with_capacity(objects.len());
-    let mut told = Vec::new();
-    permit_all(ctx, request, kind, &objects, &mut told)?;
+    permit_all(ctx, request, kind, &objects, remarks)?;
     let shown = conversion::shown(ctx.place(), request, kind, objects.clone())?;
     for (object, shown) in objects.into_iter().zip(shown) {
         let deleted = Arc::clone(delete(ctx, kind, object, &options)?.object());
         last.push(if kind.by_webhook { with_metadata(kind, &shown, &deleted)? } else { deleted });
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
-    Ok(Reply::list(kind, crate::reply::Objects::These(last), meta).with_warnings(told))
+    Ok(Reply::list(kind, crate::reply::Objects::These(last), meta))
 }
 
 /// An object in the version that was asked for, with the metadata that it has now.
@@ -202,13 +207,13 @@ fn with_metadata(kind: &Kind, shown: &Object, last: &Object) -> Result<Arc<Objec
 }
 
 /// Asks policies and webhooks.
-fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, told: &mut Vec<String>) -> Result<(), Halt> {
+fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, remarks: &mut Remarks) -> Result<(), Halt> {
     admission::node::restrict_removal(request, kind, object, "delete")?;
     let converted = match kind.by_webhook {
         true => Some(conversion::of_object(ctx.place(), request, kind, object)?),
         false => None,
     };
-    policy::validate_deletion(ctx, request, kind, (object, converted.as_ref()), told)?;
+    policy::validate_deletion(ctx, request, kind, (object, converted.as_ref()), remarks)?;
     if !webhook::is_concerned(ctx.store.snapshot(), request) {
         return Ok(());
     }
@@ -218,7 +223,7 @@ fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, told: 
         None => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
     };
     match Attempt::deletion(request, of, (object, old), is_dry_run) {
-        Some(attempt) => webhook::look_at(ctx.place(), &attempt, told),
+        Some(attempt) => webhook::of_body(ctx.place(), attempt, remarks).map(drop),
         None => Ok(()),
     }
 }
@@ -229,11 +234,11 @@ fn permit_all(
     request: &Request,
     kind: &Kind,
     objects: &[Arc<Object>],
-    told: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<(), Halt> {
     let mut open = Vec::new();
     for object in objects {
-        match permit(ctx, request, kind, object, told) {
+        match permit(ctx, request, kind, object, remarks) {
             Ok(()) => {}
             Err(Halt::Asks(questions)) => open.extend(questions),
             Err(refused) => return Err(refused),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
-use stead_api::{Cause, LabelSelector, Object, Request, Status};
+use stead_api::{Cause, LabelSelector, Object, Remarks, Request, Status};
 use stead_kinds::Kind;
 
 use crate::attempt::Attempt;
@@ -22,12 +22,7 @@ const DISRUPTED_PODS_MAX: usize = 2000;
 const RETRY_SECONDS: u32 = 10;
 const EVICTION: (&str, &str, &str) = ("policy", "v1", "Eviction");
 
-pub(crate) fn evict(
-    ctx: &mut Context,
-    request: &Request,
-    kind: &Kind,
-    warnings: &mut Vec<String>,
-) -> Result<Reply, Halt> {
+pub(crate) fn evict(ctx: &mut Context, request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let given = request.body["metadata"]["name"].as_str().unwrap_or_default();
     if !given.is_empty() && given != resource.name {
@@ -37,8 +32,8 @@ pub(crate) fn evict(
     let found = ctx.store.snapshot().find(kind.storage, namespace, &resource.name).cloned();
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     admission::node::restrict_removal(request, kind, &object, "evict")?;
-    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (EVICTION, request.body.clone()));
-    let body = webhook::of_body(ctx.place(), attempt, warnings)?;
+    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (EVICTION, request.body.clone()))?;
+    let body = webhook::of_body(ctx.place(), attempt, remarks)?;
     let mut options = DeleteOptions::read(&body["deleteOptions"], request)?;
     // A refused eviction leaves no trace; and one that is granted makes a newer version of the pod itself.
     options.check(kind, &object)?;
@@ -158,7 +153,7 @@ fn write(
     new: Value,
 ) -> Result<Arc<Object>, Status> {
     let kind = ctx.registry.stored(storage).copied().ok_or_else(Status::no_such_path)?;
-    let mut warnings = Vec::new();
-    let written = Draft::internal(kind, old, new).finish(ctx, request, &mut warnings).map_err(Halt::into_status)?;
+    let mut remarks = Remarks::default();
+    let written = Draft::internal(kind, old, new).finish(ctx, request, &mut remarks).map_err(Halt::into_status)?;
     Ok(written.object)
 }

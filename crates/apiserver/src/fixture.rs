@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stead_api::call::{Answer, Question, Said};
 use stead_api::form::Shape;
 use stead_api::request;
-use stead_api::{Request, User};
+use stead_api::{Noted, Notes, Request, User};
 use stead_kinds::Registry;
 use stead_store::Store;
 
@@ -28,6 +28,9 @@ pub(crate) struct Server {
     pub webhook: Webhook,
     /// What webhooks were asked: the webhook's name and the review's request.
     pub asked: Vec<(String, Value)>,
+    /// What the audit log wants to know, and what it was told of the last request.
+    pub noted: Noted,
+    pub notes: Notes,
 }
 
 /// Plays all webhooks: from a webhook's name and a review's request to the review's response, or why it does not come.
@@ -61,6 +64,8 @@ impl Server {
             user: admin(),
             webhook: Box::new(|_, _| Ok(json!({"allowed": true}))),
             asked: Vec::new(),
+            noted: Noted::Nothing,
+            notes: Notes::new(),
         }
     }
 
@@ -114,6 +119,7 @@ impl Server {
         request.options = options;
         request.strict_problems = decoded.strict_problems;
         request.user_agent = "test/1".into();
+        request.noted = self.noted;
         if form.starts_with("application") {
             request.accept = form.into();
         }
@@ -137,7 +143,11 @@ impl Server {
                 let answers = plan.questions.iter().map(|question| self.answer(question)).collect();
                 self.perform(&plan.answered(answers))
             }
-            reply => present(reply, &request.options, self.now),
+            reply => {
+                let (reply, notes) = reply.split();
+                self.notes = notes;
+                present(reply, &request.options, self.now)
+            }
         }
     }
 

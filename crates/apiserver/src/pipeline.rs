@@ -8,7 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use stead_api::{Cause, Errors, Object, Request, Status};
+use stead_api::{Cause, Errors, Object, Remarks, Request, Status};
 use stead_kinds::{Kind, Plain, Registry, meta};
 
 use crate::attempt::Attempt;
@@ -41,17 +41,17 @@ impl Draft {
         mut self,
         ctx: &mut Context,
         request: &Request,
-        warnings: &mut Vec<String>,
+        remarks: &mut Remarks,
     ) -> Result<Written, Halt> {
         self.check_namespace(ctx)?;
         self.keep_server_fields(ctx);
         self.admit(ctx, request)?;
-        self.mutate(ctx, request, warnings)?;
-        let typed = self.validate(ctx, warnings)?;
+        self.mutate(ctx, request, remarks)?;
+        let typed = self.validate(ctx, remarks)?;
         if self.part == Part::Whole {
-            admission::check(ctx, request, &mut self, warnings)?;
+            admission::check(ctx, request, &mut self, remarks)?;
         }
-        policy::validate(ctx, request, &self, warnings)?;
+        policy::validate(ctx, request, &self, remarks)?;
         self.count_generation();
         if !self.is_applied {
             managed::track(ctx, request, &mut self);
@@ -59,7 +59,7 @@ impl Draft {
         if webhook::is_concerned(ctx.store.snapshot(), request)
             && let Some(attempt) = Attempt::of(request, &self)
         {
-            webhook::validate(ctx.place(), &attempt, warnings)?;
+            webhook::validate(ctx.place(), &attempt, remarks)?;
         }
         if self.is_unchanged(ctx.registry) {
             let object = self.old.ok_or_else(|| Status::internal("an unchanged object has a stored version"))?;
@@ -96,18 +96,18 @@ impl Draft {
     }
 
     /// What policies and webhooks make of it; what they made is looked at again by those before them.
-    fn mutate(&mut self, ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<(), Halt> {
+    fn mutate(&mut self, ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result<(), Halt> {
         let mut course = webhook::Course::default();
         let mut is_changed = policy::mutate(ctx, request, self)?;
         self.fill_in_again(ctx.registry, is_changed);
-        if !webhook::mutate(ctx, request, self, &mut course, warnings)? {
+        if !webhook::mutate(ctx, request, self, &mut course, remarks)? {
             return Ok(());
         }
         self.admit(ctx, request)?;
         is_changed = policy::mutate_again(ctx, request, self)?;
         self.fill_in_again(ctx.registry, is_changed);
         if course.goes_on(&self.new) {
-            webhook::mutate(ctx, request, self, &mut course, warnings)?;
+            webhook::mutate(ctx, request, self, &mut course, remarks)?;
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Draft {
     }
 
     /// Every field error at once; the typed form is kept for readers.
-    fn validate(&self, ctx: &Context, warnings: &mut Vec<String>) -> Result<Arc<dyn Any + Send + Sync>, Status> {
+    fn validate(&self, ctx: &Context, remarks: &mut Remarks) -> Result<Arc<dyn Any + Send + Sync>, Status> {
         let mut errors = Errors::default();
         let old = self.old.as_deref();
         meta::validate(&self.kind, &self.new, old, &mut errors);
@@ -212,7 +212,14 @@ impl Draft {
         if self.kind.schema == stead_kinds::SchemaRef::Custom
             && let Some(schema) = ctx.registry.schema(&self.kind)
         {
-            custom::validate(ctx.registry, &self.kind, &schema, (&self.new, &self.old_value), &mut errors, warnings);
+            custom::validate(
+                ctx.registry,
+                &self.kind,
+                &schema,
+                (&self.new, &self.old_value),
+                &mut errors,
+                &mut remarks.warnings,
+            );
         }
         if matches!(self.part, Part::Whole | Part::Status | Part::Scale | Part::Approval) {
             (self.kind.hooks.validate)(&*typed, old, &mut errors);
@@ -221,7 +228,7 @@ impl Draft {
             if !self.is_creation() {
                 self.kind.check_immutable(&self.new, &self.old_value, &mut errors);
             }
-            warnings.extend((self.kind.hooks.warn)(&*typed, old));
+            remarks.warnings.extend((self.kind.hooks.warn)(&*typed, old));
         }
         if errors.is_empty() { Ok(typed) } else { Err(self.invalid(errors)) }
     }

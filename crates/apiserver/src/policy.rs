@@ -2,12 +2,12 @@
 //!
 //! Guarantees: policies act in the order of their names, each with all of its bindings; an expression that fails counts as its
 //! policy's `failurePolicy` says; evaluation is bounded. Policies do not see policies, their bindings, webhooks and reviews.
-//! The audit log does not carry what policies say for it, so the action Audit and audit annotations have no effect.
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
 
 mod authorizer;
 pub(crate) mod matching;
 mod mutating;
+mod notes;
 mod params;
 mod variables;
 
@@ -18,7 +18,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
 };
 use serde_json::{Value, json};
-use stead_api::{Cause, Object, Request, Status};
+use stead_api::{Cause, Object, Remarks, Request, Status};
 use stead_cel::Program;
 use stead_kinds::Kind;
 use stead_kinds::admissionpolicy::{Policy, Validation};
@@ -28,6 +28,7 @@ use crate::Context;
 use crate::attempt::Attempt;
 use crate::context::Place;
 use crate::draft::Draft;
+use notes::Annotations;
 use variables::Vars;
 
 pub(crate) use mutating::{mutate, mutate_again};
@@ -43,16 +44,11 @@ const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 ///
 /// # Errors
 /// What the first policy that refuses says.
-pub(crate) fn validate(
-    ctx: &Context,
-    request: &Request,
-    draft: &Draft,
-    warnings: &mut Vec<String>,
-) -> Result<(), Status> {
+pub(crate) fn validate(ctx: &Context, request: &Request, draft: &Draft, remarks: &mut Remarks) -> Result<(), Status> {
     if !is_used(ctx.store.snapshot(), BINDINGS) {
         return Ok(());
     }
-    Attempt::of(request, draft).map_or(Ok(()), |attempt| ask_all(ctx, &attempt, warnings))
+    Attempt::of(request, draft).map_or(Ok(()), |attempt| ask_all(ctx, &attempt, remarks))
 }
 
 /// The same about a deletion; `converted` is the object in the version that was named, if that takes a webhook.
@@ -61,7 +57,7 @@ pub(crate) fn validate_deletion(
     request: &Request,
     kind: &Kind,
     (object, converted): (&Object, Option<&Value>),
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<(), Status> {
     if !is_used(ctx.store.snapshot(), BINDINGS) {
         return Ok(());
@@ -71,65 +67,74 @@ pub(crate) fn validate_deletion(
         None => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
     };
     let attempt = Attempt::deletion(request, of, (object, old), request.options.dry_run);
-    attempt.map_or(Ok(()), |attempt| ask_all(ctx, &attempt, warnings))
+    attempt.map_or(Ok(()), |attempt| ask_all(ctx, &attempt, remarks))
 }
 
 fn is_used(snapshot: &Snapshot, bindings: &'static str) -> bool {
     snapshot.list(bindings, "").next().is_some()
 }
 
-fn ask_all(ctx: &Context, attempt: &Attempt, warnings: &mut Vec<String>) -> Result<(), Status> {
+fn ask_all(ctx: &Context, attempt: &Attempt, remarks: &mut Remarks) -> Result<(), Status> {
     let snapshot = ctx.store.snapshot();
+    let mut refusal = None;
     for object in snapshot.list(POLICIES, "") {
         let policy = object.view::<Policy<ValidatingAdmissionPolicy>>();
+        let mut annotations = Annotations::default();
         for binding in snapshot.list(BINDINGS, "") {
             let typed = binding.view::<ValidatingAdmissionPolicyBinding>();
             if typed.spec.policy_name != *object.key.name {
                 continue;
             }
-            let found = ask(ctx, attempt, &policy, &typed.spec);
+            let found = ask(ctx, attempt, &policy, &typed.spec, &mut annotations);
             let names = (&*object.key.name, &*binding.key.name);
-            judge(attempt, names, &typed.spec.validation_actions, found, warnings)?;
+            let refused = judge(attempt, names, &typed.spec.validation_actions, found, remarks);
+            refusal = refusal.or(refused);
         }
+        annotations.tell(&object.key.name, remarks);
     }
-    Ok(())
+    refusal.map_or(Ok(()), Err)
 }
 
 /// Why a policy refuses.
 struct Denial {
     message: String,
     reason: String,
+    /// Which of the policy's validations it comes from.
+    index: usize,
     /// Whatever the binding's actions are: the policy itself could not be asked.
     always: bool,
 }
 
-/// What a binding's actions make of denials.
+impl Denial {
+    fn always(message: String) -> Denial {
+        Denial { message, reason: String::new(), index: 0, always: true }
+    }
+}
+
+/// What a binding's actions make of denials: a refusal, perhaps.
 fn judge(
     attempt: &Attempt,
     (policy, binding): (&str, &str),
     actions: &[String],
     denials: Vec<Denial>,
-    warnings: &mut Vec<String>,
-) -> Result<(), Status> {
+    remarks: &mut Remarks,
+) -> Option<Status> {
     let has = |action: &str| actions.iter().any(|one| one == action);
-    for denial in &denials {
-        if has("Warn") && !denial.always {
+    for denial in denials.iter().filter(|denial| !denial.always) {
+        if has("Warn") {
             let message = &denial.message;
-            warnings.push(format!(
+            remarks.warnings.push(format!(
                 "Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}': {message}"
             ));
         }
-    }
-    match denials.into_iter().find(|denial| denial.always || has("Deny")) {
-        None => Ok(()),
-        Some(denial) => {
-            let why = format!(
-                "ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {}",
-                denial.message
-            );
-            Err(refusal(attempt, &why, &denial))
+        if has("Audit") {
+            notes::failure(remarks, (policy, binding), actions, denial);
         }
     }
+    let denial = denials.into_iter().find(|denial| denial.always || has("Deny"))?;
+    let why =
+        format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {}", denial.message);
+    Some(refusal(attempt, &why, &denial))
 }
 
 fn refusal(attempt: &Attempt, why: &str, denial: &Denial) -> Status {
@@ -153,6 +158,7 @@ fn ask(
     attempt: &Attempt,
     policy: &Policy<ValidatingAdmissionPolicy>,
     binding: &ValidatingAdmissionPolicyBindingSpec,
+    annotations: &mut Annotations,
 ) -> Vec<Denial> {
     let Some(spec) = &policy.policy.spec else { return Vec::new() };
     let ignores = spec.failure_policy.as_deref() == Some("Ignore");
@@ -165,7 +171,7 @@ fn ask(
     };
     let failed = |message: String| match ignores {
         true => Vec::new(),
-        false => vec![Denial { message, reason: String::new(), always: true }],
+        false => vec![Denial::always(message)],
     };
     if let Some(why) = unseen(attempt, &matched) {
         return failed(why);
@@ -182,22 +188,27 @@ fn ask(
         match is_wanted(&policy.programs.conditions, &vars) {
             Ok(false) => continue,
             Ok(true) => {}
-            Err(why) => {
-                denials.extend(failed(why));
+            Err(message) => {
+                let denial = Denial { always: false, ..Denial::always(message) };
+                denials.extend((!ignores).then_some(denial));
                 continue;
             }
         }
-        for validation in &policy.programs.validations {
+        for (index, validation) in policy.programs.validations.iter().enumerate() {
             match vars.evaluate(&validation.program) {
                 Ok(stead_cel::Value::Bool(true)) => {}
-                Ok(_) => denials.push(denial(validation, &vars)),
+                Ok(_) => denials.push(denial(index, validation, &vars)),
                 Err(_) if ignores => {}
                 Err(error) => {
                     let source = validation.program.source();
                     let message = format!("expression '{source}' resulted in error: {error}");
-                    denials.push(Denial { message, reason: validation.reason.clone(), always: false });
+                    denials.push(Denial { message, reason: validation.reason.clone(), index, always: false });
                 }
             }
+        }
+        let errors = annotations.add(&policy.programs.annotations, &vars);
+        if !ignores {
+            denials.extend(errors.into_iter().map(Denial::always));
         }
     }
     denials
@@ -212,7 +223,7 @@ fn unseen(attempt: &Attempt, matched: &Kind) -> Option<String> {
     })
 }
 
-fn denial<'a>(validation: &'a Validation, vars: &Vars<'a>) -> Denial {
+fn denial<'a>(index: usize, validation: &'a Validation, vars: &Vars<'a>) -> Denial {
     let from_program = validation.message_program.as_ref().and_then(|program| match vars.evaluate(program) {
         Ok(stead_cel::Value::String(text)) => Some(text.trim().to_owned()),
         _ => None,
@@ -223,7 +234,7 @@ fn denial<'a>(validation: &'a Validation, vars: &Vars<'a>) -> Denial {
         None if !validation.message.is_empty() => validation.message.trim().to_owned(),
         None => format!("failed expression: {}", validation.program.source().trim()),
     };
-    Denial { message, reason: validation.reason.clone(), always: false }
+    Denial { message, reason: validation.reason.clone(), index, always: false }
 }
 
 /// Whether all match conditions hold; one that does not hides errors of others.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use stead_api::{Object, Request, Status, Target, Verb};
+use stead_api::{Object, Remarks, Request, Status, Target, Verb};
 use stead_kinds::{Kind, Verbs};
 
 use crate::encode::ListMeta;
@@ -15,7 +15,7 @@ use crate::select::Selection;
 use crate::target::{find, resolve};
 use crate::{Head, Reply, access, components, connect, conversion, discovery, page, review, scale, watch};
 
-pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Reply, Halt> {
+pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request, remarks: &mut Remarks) -> Result<Reply, Halt> {
     let resource = match &request.target {
         Target::Path(_) if request.verb != Verb::Get => return Err(Status::method_not_allowed().into()),
         Target::Path(path) => {
@@ -31,7 +31,7 @@ pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request) -> Result<Re
     }
     match (request.verb, resource.subresource.as_str()) {
         (Verb::Connect, _) | (Verb::Get, "log") => {
-            connect::permit(head, request, &kind)?;
+            connect::permit(head, request, &kind, remarks)?;
             Ok(connect::serve(head, request, &kind)?)
         }
         (Verb::Get, "" | "status") => get(head, request, &kind),

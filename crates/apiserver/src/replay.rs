@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use stead_api::call::{Question, Replay};
-use stead_api::{Request, Resource, Status, Verb};
+use stead_api::{Remarks, Request, Resource, Status, Verb};
 
 use crate::halt::Halt;
 use crate::reply::CallPlan;
@@ -49,17 +49,16 @@ fn may_ask(ctx: &Context, request: &Request) -> bool {
 }
 
 pub(crate) fn read(head: &Head, now: Timestamp, request: &Request) -> Reply {
-    match read::serve(head, now, request) {
-        Ok(reply) => reply,
-        Err(halt) => halted(halt, now, request),
-    }
+    let mut remarks = Remarks::about(request);
+    let reply = read::serve(head, now, request, &mut remarks);
+    reply.unwrap_or_else(|halt| halted(halt, now, request)).with_remarks(remarks)
 }
 
 /// What webhooks say about a connection that `serve_read` does not make: a refusal, that they are to be asked, or nothing.
-pub fn permit_connection(head: &Head, now: Timestamp, request: &Request) -> Option<Reply> {
+pub fn permit_connection(head: &Head, now: Timestamp, request: &Request, remarks: &mut Remarks) -> Option<Reply> {
     let resource = request.resource()?;
     let kind = head.registry.find(&resource.group, &resource.version, &resource.plural)?;
-    connect::permit(head, request, kind).err().map(|halt| halted(halt, now, request))
+    connect::permit(head, request, kind, remarks).err().map(|halt| halted(halt, now, request))
 }
 
 fn halted(halt: Halt, now: Timestamp, request: &Request) -> Reply {

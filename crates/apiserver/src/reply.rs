@@ -10,7 +10,7 @@ use stead_api::call::{Answer, Question};
 use stead_api::form::Format;
 use stead_api::protobuf;
 use stead_api::token::TokenClaims;
-use stead_api::{Key, Object, Request, Resource, Revision, Status};
+use stead_api::{Key, Notes, Object, Remarks, Request, Resource, Revision, Status};
 use stead_kinds::Kind;
 use stead_store::Snapshot;
 
@@ -49,6 +49,8 @@ pub enum Reply {
     Stream(Box<StreamPlan>),
     /// A token to sign: the shell signs `claims` and answers `SignPlan::signed`.
     Sign(Box<SignPlan>),
+    /// A reply, and what the audit log is to be told of its decision: only for requests that it wants to know of.
+    Noted(Box<Reply>, Notes),
     /// Nothing is decided yet: the shell asks webhooks and submits `CallPlan::answered`.
     Call(Box<CallPlan>),
 }
@@ -124,6 +126,8 @@ pub struct StreamPlan {
     /// The container meant, resolved from the query or the pod's default. Empty for portforward and proxy.
     pub container: String,
     pub request: Request,
+    /// What webhooks warn of.
+    pub warnings: Vec<String>,
 }
 
 /// A TokenRequest that was granted.
@@ -133,13 +137,14 @@ pub struct SignPlan {
     pub claims: TokenClaims,
     /// The TokenRequest object without `status.token`.
     pub review: Value,
+    pub warnings: Vec<String>,
 }
 
 impl SignPlan {
     /// The answer, given the signed token.
     pub fn signed(mut self, token: &str) -> Reply {
         self.review["status"]["token"] = json!(token);
-        Reply::json(201, self.review.to_string())
+        Reply::json(201, self.review.to_string()).with_warnings(self.warnings)
     }
 }
 
@@ -229,16 +234,36 @@ impl Reply {
         Reply::Failure { status: Box::new(status), warnings: Vec::new() }
     }
 
-    pub fn with_warnings(mut self, add: Vec<String>) -> Reply {
-        match &mut self {
+    pub fn with_warnings(self, add: Vec<String>) -> Reply {
+        let mut reply = match self {
+            Reply::Noted(reply, notes) => return Reply::Noted(Box::new(reply.with_warnings(add)), notes),
+            reply => reply,
+        };
+        match &mut reply {
             Reply::Body(Body { warnings, .. })
             | Reply::Object { warnings, .. }
             | Reply::List { warnings, .. }
             | Reply::LongList { warnings, .. }
             | Reply::Failure { warnings, .. } => warnings.extend(add),
-            Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) | Reply::Call(_) => {}
+            Reply::Stream(plan) => plan.warnings.extend(add),
+            Reply::Sign(plan) => plan.warnings.extend(add),
+            Reply::Watch(_) | Reply::Noted(..) | Reply::Call(_) => {}
         }
-        self
+        reply
+    }
+
+    pub(crate) fn with_remarks(self, remarks: Remarks) -> Reply {
+        let is_open = matches!(self, Reply::Call(_));
+        let reply = self.with_warnings(remarks.warnings);
+        if is_open || remarks.notes.is_empty() { reply } else { Reply::Noted(Box::new(reply), remarks.notes) }
+    }
+
+    /// The reply itself, and what is to be noted of it.
+    pub fn split(self) -> (Reply, Notes) {
+        match self {
+            Reply::Noted(reply, notes) => (*reply, notes),
+            reply => (reply, Notes::new()),
+        }
     }
 
     /// The status code and the whole body, objects as JSON: what our own parts read.
@@ -249,6 +274,7 @@ impl Reply {
             Reply::List { listed, .. } => (200, LongList::of(Listed::clone(listed)).collect::<Vec<_>>().concat()),
             Reply::LongList { list, .. } => (200, LongList::clone(list).collect::<Vec<_>>().concat()),
             Reply::Failure { status, .. } => (status.code, status.to_json().to_string().into_bytes()),
+            Reply::Noted(reply, _) => reply.flat(),
             Reply::Watch(_) | Reply::Stream(_) | Reply::Sign(_) | Reply::Call(_) => (200, Vec::new()),
         }
     }
@@ -257,6 +283,7 @@ impl Reply {
     pub fn status(&self) -> Option<&Status> {
         match self {
             Reply::Failure { status, .. } => Some(status),
+            Reply::Noted(reply, _) => reply.status(),
             _ => None,
         }
     }

@@ -203,7 +203,7 @@ fn token_request(head: &Head, now: Timestamp, request: &Request, resource: &Reso
     if review["spec"]["boundObjectRef"].is_null() {
         review["spec"].as_object_mut().map(|spec| spec.remove("boundObjectRef"));
     }
-    Ok(Reply::Sign(Box::new(SignPlan { claims, review })))
+    Ok(Reply::Sign(Box::new(SignPlan { claims, review, warnings: Vec::new() })))
 }
 
 fn check_expiration(seconds: i64, name: &str) -> Result<(), Status> {

@@ -1,7 +1,7 @@
 //! Binding a pod to a node.
 
 use serde_json::json;
-use stead_api::{Request, Status};
+use stead_api::{Remarks, Request, Status};
 use stead_kinds::Kind;
 
 use crate::attempt::Attempt;
@@ -13,10 +13,10 @@ use crate::{Context, Reply, target, webhook};
 const BINDING: (&str, &str, &str) = ("", "v1", "Binding");
 
 /// POST bindings: the older way, which names the pod in the body.
-pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, Halt> {
+pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result<Reply, Halt> {
     let pods = *ctx.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     let name = request.body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    bind(ctx, request, &pods, &name, warnings)
+    bind(ctx, request, &pods, &name, remarks)
 }
 
 /// POST pods/{name}/binding: the only way a pod gets a node.
@@ -25,14 +25,14 @@ pub(crate) fn bind(
     request: &Request,
     kind: &Kind,
     name: &str,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, name).cloned();
     let pod = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, name))?;
-    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (BINDING, request.body.clone()));
-    let body = &webhook::of_body(ctx.place(), attempt, warnings)?;
+    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (BINDING, request.body.clone()))?;
+    let body = &webhook::of_body(ctx.place(), attempt, remarks)?;
     let node = body["target"]["name"].as_str().unwrap_or_default();
     if node.is_empty() {
         return Err(Status::bad_request("Required value: target.name").into());
@@ -57,7 +57,7 @@ pub(crate) fn bind(
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
         "lastTransitionTime": time_text(ctx.now)});
     set_condition(&mut new["status"], condition);
-    Draft::internal(*kind, pod, new).finish(ctx, request, warnings)?;
+    Draft::internal(*kind, pod, new).finish(ctx, request, remarks)?;
     Ok(success(201))
 }
 

@@ -7,6 +7,7 @@ mod forms;
 mod kinds;
 mod limits;
 mod nodes;
+mod notes;
 mod old;
 mod policies;
 mod reads;

@@ -7,11 +7,12 @@
 
 mod answer;
 mod mutating;
+mod notes;
 
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use serde_json::{Map, Value};
 use stead_api::call::Question;
-use stead_api::{Request, Status};
+use stead_api::{Remarks, Request, Status};
 use stead_kinds::Kind;
 use stead_kinds::webhook::{Configured, Hook};
 use stead_store::Snapshot;
@@ -22,6 +23,7 @@ use crate::conversion;
 use crate::halt::{Halt, answer_to, asks_nobody};
 use crate::policy::{Scene, is_wanted, matching};
 use answer::{Outcome, Verdict};
+use notes::Turn;
 
 pub(crate) use answer::review;
 
@@ -41,8 +43,11 @@ fn is_used(snapshot: &Snapshot, configurations: &'static str) -> bool {
 
 /// What a webhook has to say about a change.
 enum Said {
-    /// It is not concerned, or its failure is ignored.
+    /// It is not concerned.
     Nothing,
+    /// It failed, and its failure is ignored.
+    Ignored,
+    Failed(Status),
     Unknown(Question),
     Told(Box<Told>),
 }
@@ -57,7 +62,7 @@ struct Told {
 /// Asks one webhook.
 ///
 /// # Errors
-/// When it cannot be asked and its failure is not ignored, or when it may not be asked.
+/// When it cannot be told whether it is to be asked, and its failure is not ignored.
 fn ask(place: Place, attempt: &Attempt, configuration: &str, hook: &Hook) -> Result<Said, Status> {
     if hook.constraints.resource_rules.as_deref().unwrap_or_default().is_empty() {
         return Ok(Said::Nothing);
@@ -84,15 +89,17 @@ fn ask(place: Place, attempt: &Attempt, configuration: &str, hook: &Hook) -> Res
     }
     if attempt.is_dry_run && hook.has_side_effects {
         let why = format!("admission webhook \"{}\" does not support dry run", hook.name);
-        return Err(Status::bad_request(why));
+        return Ok(Said::Failed(Status::bad_request(why)));
     }
     let question = question(&scene, configuration, hook);
     let Some(answer) = answer_to(attempt.request, &question) else { return Ok(Said::Unknown(question)) };
     let is_mutating = configuration.starts_with(MUTATING);
     match answer::read(&hook.name, question.api_version, is_mutating, answer) {
         Outcome::Verdict(verdict) => Ok(Said::Told(Box::new(Told { verdict, matched, shown: scene.new }))),
-        Outcome::Failed(_) if hook.is_ignored => Ok(Said::Nothing),
-        Outcome::Failed(why) => Err(Status::internal(format!("failed calling webhook \"{}\": {why}", hook.name))),
+        Outcome::Failed(_) if hook.is_ignored => Ok(Said::Ignored),
+        Outcome::Failed(why) => {
+            Ok(Said::Failed(Status::internal(format!("failed calling webhook \"{}\": {why}", hook.name))))
+        }
     }
 }
 
@@ -136,20 +143,24 @@ fn admission_request(scene: &Scene) -> Value {
 ///
 /// # Errors
 /// What the first one that refuses says, or the questions that are open.
-pub(crate) fn validate(place: Place, attempt: &Attempt, warnings: &mut Vec<String>) -> Result<(), Halt> {
+pub(crate) fn validate(place: Place, attempt: &Attempt, remarks: &mut Remarks) -> Result<(), Halt> {
     let mut open = Vec::new();
     let mut refusal = None;
+    let mut concerned = 0;
     for object in place.snapshot.list(VALIDATING, "") {
         let configured = object.view::<Configured<ValidatingWebhookConfiguration>>();
         for hook in &configured.hooks {
             match ask(place, attempt, &object.key.to_string(), hook)? {
-                Said::Nothing => {}
+                Said::Nothing => continue,
+                Said::Ignored => notes::failed_open(remarks, hook, concerned),
+                Said::Failed(status) => return Err(status.into()),
                 Said::Unknown(question) => open.push(question),
                 Said::Told(told) => {
-                    warn(warnings, &told.verdict.warnings);
+                    notes::told(remarks, hook, &told.verdict);
                     refusal = refusal.or(told.verdict.refusal);
                 }
             }
+            concerned += 1;
         }
     }
     match refusal {
@@ -159,68 +170,71 @@ pub(crate) fn validate(place: Place, attempt: &Attempt, warnings: &mut Vec<Strin
     }
 }
 
-/// Asks all webhooks about something that they cannot change: a deletion or a connection.
+/// Asks a mutating webhook in its turn; None when it is not concerned, or failed and nobody minds.
 ///
 /// # Errors
-/// As `validate`, and when a webhook tries to change it.
-pub(crate) fn look_at(place: Place, attempt: &Attempt, warnings: &mut Vec<String>) -> Result<(), Halt> {
-    for object in place.snapshot.list(MUTATING, "") {
-        let configured = object.view::<Configured<MutatingWebhookConfiguration>>();
-        for hook in &configured.hooks {
-            match ask(place, attempt, &object.key.to_string(), hook)? {
-                Said::Nothing => {}
-                Said::Unknown(question) => return Err(Halt::Asks(vec![question])),
-                Said::Told(told) => {
-                    warn(warnings, &told.verdict.warnings);
-                    told.verdict.refusal.map_or(Ok(()), Err)?;
-                    if told.verdict.patch.is_some() {
-                        return Err(mutating::not_supported(&hook.name).into());
-                    }
+/// The question that is open, or the refusal.
+fn hear(place: Place, attempt: &Attempt, turn: &Turn, remarks: &mut Remarks) -> Result<Option<Told>, Halt> {
+    match ask(place, attempt, turn.key, turn.hook)? {
+        Said::Nothing => Ok(None),
+        Said::Unknown(question) => Err(Halt::Asks(vec![question])),
+        Said::Ignored => {
+            turn.mutated(remarks, false);
+            turn.failed_open(remarks);
+            Ok(None)
+        }
+        Said::Failed(status) => {
+            turn.mutated(remarks, false);
+            Err(status.into())
+        }
+        Said::Told(mut told) => {
+            notes::told(remarks, turn.hook, &told.verdict);
+            match told.verdict.refusal.take() {
+                None => Ok(Some(*told)),
+                Some(refusal) => {
+                    turn.mutated(remarks, false);
+                    Err(refusal.into())
                 }
             }
         }
     }
-    validate(place, attempt, warnings)
 }
 
-/// Asks all webhooks about an object that is sent to a subresource; what they make of it.
+/// Asks all webhooks about what is not stored: an object that is sent to a subresource, a deletion, a connection. What they make of the
+/// object.
 ///
 /// # Errors
-/// As `validate`.
-pub(crate) fn of_body(place: Place, attempt: Option<Attempt>, warnings: &mut Vec<String>) -> Result<Value, Halt> {
-    let Some(mut attempt) = attempt else { return Ok(Value::Null) };
+/// As `validate`, and when a webhook tries to change what there is not.
+pub(crate) fn of_body(place: Place, mut attempt: Attempt, remarks: &mut Remarks) -> Result<Value, Halt> {
     if !is_concerned(place.snapshot, attempt.request) {
         return Ok(attempt.new);
     }
+    let mut index = 0;
     for object in place.snapshot.list(MUTATING, "") {
         let configured = object.view::<Configured<MutatingWebhookConfiguration>>();
+        let key = object.key.to_string();
         for hook in &configured.hooks {
-            let patched = match ask(place, &attempt, &object.key.to_string(), hook)? {
-                Said::Nothing => continue,
-                Said::Unknown(question) => return Err(Halt::Asks(vec![question])),
-                Said::Told(told) => {
-                    warn(warnings, &told.verdict.warnings);
-                    told.verdict.refusal.map_or(Ok(()), Err)?;
-                    mutating::patched(&told.shown, told.verdict.patch.as_ref())?
-                }
-            };
+            let turn = Turn { key: &key, hook, round: 0, index };
+            index += 1;
+            let Some(told) = hear(place, &attempt, &turn, remarks)? else { continue };
+            let patch = told.verdict.patch.as_ref();
+            if patch.is_some() && attempt.operation != "CREATE" {
+                turn.mutated(remarks, false);
+                return Err(mutating::not_supported(&hook.name).into());
+            }
+            let patched = mutating::patched(&told.shown, patch)?.filter(|patched| *patched != attempt.new);
+            turn.mutated(remarks, patched.is_some());
+            if let Some(patch) = patch {
+                turn.patched(remarks, patch);
+            }
             attempt.new = patched.unwrap_or(attempt.new);
         }
     }
-    validate(place, &attempt, warnings)?;
+    validate(place, &attempt, remarks)?;
     Ok(attempt.new)
 }
 
 /// Whether anybody is to be asked about a request.
 pub(crate) fn is_concerned(snapshot: &Snapshot, request: &Request) -> bool {
     !asks_nobody(request) && are_used(snapshot)
-}
-
-/// A warning is told once.
-fn warn(warnings: &mut Vec<String>, more: &[String]) {
-    for warning in more {
-        if !warnings.contains(warning) {
-            warnings.push(warning.clone());
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::call::Question;
 use stead_api::request::{FieldValidation, PatchType};
-use stead_api::{Errors, FieldPath, Key, Object, Request, Resource, Status, Verb, patch};
+use stead_api::{Errors, FieldPath, Key, Object, Remarks, Request, Resource, Status, Verb, patch};
 use stead_kinds::{Kind, Verbs};
 
 use crate::draft::{Draft, Part};
@@ -24,24 +24,24 @@ const GENERATED_NAME_TRIES_MAX: usize = 8;
 /// # Errors
 /// The questions that are open; then nothing was stored.
 pub(crate) fn serve(ctx: &mut Context, request: &Request) -> Result<Reply, Vec<Question>> {
-    let mut warnings = Vec::new();
-    match change(ctx, request, &mut warnings) {
-        Ok(reply) => Ok(reply.with_warnings(warnings)),
-        Err(Halt::Refused(status)) => Ok(Reply::failure(status).with_warnings(warnings)),
+    let mut remarks = Remarks::about(request);
+    match change(ctx, request, &mut remarks) {
+        Ok(reply) => Ok(reply.with_remarks(remarks)),
+        Err(Halt::Refused(status)) => Ok(Reply::failure(status).with_remarks(remarks)),
         Err(Halt::Asks(questions)) => Err(questions),
     }
 }
 
-fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, Halt> {
+fn change(ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result<Reply, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let kind = target::resolve(ctx.registry, resource)?;
     access::authorize_request(ctx.store.snapshot(), request)?;
     match kind.verbs {
         Verbs::All => {}
-        Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request, warnings),
+        Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request, remarks),
         Verbs::CreateOnly => {
             let head = Head { store: ctx.store.head().clone(), registry: Arc::clone(ctx.registry) };
-            return read::serve(&head, ctx.now, request);
+            return read::serve(&head, ctx.now, request, remarks);
         }
         Verbs::ReadOnly => return Err(Status::method_not_allowed().into()),
     }
@@ -50,13 +50,13 @@ fn change(ctx: &mut Context, request: &Request, warnings: &mut Vec<String>) -> R
         return Err(Status::method_not_allowed().into());
     }
     let written = match (request.verb, resource.subresource.as_str()) {
-        (Verb::Create, "") if resource.name.is_empty() => create(ctx, request, &kind, warnings)?,
-        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind, &resource.name, warnings),
-        (Verb::Create, "eviction") => return eviction::evict(ctx, request, &kind, warnings),
-        (Verb::Update, name) => update(ctx, request, &kind, Part::of(name)?, warnings)?,
-        (Verb::Patch(how), name) => patch(ctx, request, &kind, Part::of(name)?, how, warnings)?,
-        (Verb::Delete, "") => return delete::one(ctx, request, &kind),
-        (Verb::DeleteCollection, "") => return delete::collection(ctx, request, &kind),
+        (Verb::Create, "") if resource.name.is_empty() => create(ctx, request, &kind, remarks)?,
+        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind, &resource.name, remarks),
+        (Verb::Create, "eviction") => return eviction::evict(ctx, request, &kind, remarks),
+        (Verb::Update, name) => update(ctx, request, &kind, Part::of(name)?, remarks)?,
+        (Verb::Patch(how), name) => patch(ctx, request, &kind, Part::of(name)?, how, remarks)?,
+        (Verb::Delete, "") => return delete::one(ctx, request, &kind, remarks),
+        (Verb::DeleteCollection, "") => return delete::collection(ctx, request, &kind, remarks),
         _ => return Err(Status::method_not_allowed().into()),
     };
     let code = if written.created { 201 } else { 200 };
@@ -97,13 +97,13 @@ fn named_body(request: &Request, kind: &Kind, resource: &Resource) -> Result<Val
 }
 
 /// Refuses or warns of what decoding found, as `fieldValidation` says.
-fn judge(request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<(), Status> {
+fn judge(request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<(), Status> {
     let problems = &request.strict_problems;
     match request.options.field_validation {
         _ if problems.is_empty() => Ok(()),
         FieldValidation::Ignore => Ok(()),
         FieldValidation::Warn => {
-            warnings.extend(problems.iter().cloned());
+            remarks.warnings.extend(problems.iter().cloned());
             Ok(())
         }
         FieldValidation::Strict => Err(Status::bad_request(format!(
@@ -115,7 +115,7 @@ fn judge(request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<(
     }
 }
 
-fn create(ctx: &mut Context, request: &Request, kind: &Kind, warnings: &mut Vec<String>) -> Result<Written, Halt> {
+fn create(ctx: &mut Context, request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     if kind.namespaced && resource.namespace.is_empty() {
         return Err(Status::bad_request("an empty namespace may not be set during creation").into());
@@ -124,8 +124,8 @@ fn create(ctx: &mut Context, request: &Request, kind: &Kind, warnings: &mut Vec<
     if body["metadata"]["resourceVersion"].as_str().is_some_and(|text| !text.is_empty() && text != "0") {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created").into());
     }
-    judge(request, kind, warnings)?;
-    create_named(ctx, request, kind, body, warnings)
+    judge(request, kind, remarks)?;
+    create_named(ctx, request, kind, body, remarks)
 }
 
 /// Creates an object under its name, or under a generated one.
@@ -134,7 +134,7 @@ fn create_named(
     request: &Request,
     kind: &Kind,
     mut body: Value,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<Written, Halt> {
     let stem = body["metadata"]["generateName"].as_str().unwrap_or_default().to_owned();
     let is_generated = body["metadata"]["name"].as_str().unwrap_or_default().is_empty() && !stem.is_empty();
@@ -150,7 +150,7 @@ fn create_named(
     }
     let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let draft = Draft { is_name_generated: is_generated, ..Draft::creation(ctx, kind, &namespace, &name, body)? };
-    draft.finish(ctx, request, warnings)
+    draft.finish(ctx, request, remarks)
 }
 
 /// A stem leaves room for the suffix in 63 characters.
@@ -172,7 +172,7 @@ fn update(
     request: &Request,
     kind: &Kind,
     part: Part,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let mut body = named_body(request, kind, resource)?;
@@ -188,7 +188,7 @@ fn update(
         let why = format!("the name of the object ({name}) does not match the name on the URL ({})", resource.name);
         return Err(Status::bad_request(why).into());
     }
-    judge(request, kind, warnings)?;
+    judge(request, kind, remarks)?;
     let Some(old) = stored(ctx, kind, resource) else {
         if !kind.create_on_update || part != Part::Whole {
             return Err(Status::not_found(kind.group, kind.plural, &resource.name).into());
@@ -197,11 +197,11 @@ fn update(
             meta.shift_remove("resourceVersion");
             meta.shift_remove("uid");
         }
-        return create_named(ctx, request, kind, body, warnings);
+        return create_named(ctx, request, kind, body, remarks);
     };
     check_preconditions(kind, &old, &body["metadata"], part)?;
     let draft = Draft::change(ctx, request, (kind, part), old, body)?;
-    draft.finish(ctx, request, warnings)
+    draft.finish(ctx, request, remarks)
 }
 
 /// The uid and resourceVersion that a body carries must be those of the stored object.
@@ -234,14 +234,14 @@ fn patch(
     kind: &Kind,
     part: Part,
     how: PatchType,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     check_patch_options(request, how)?;
     let old = stored(ctx, kind, resource);
     if how == PatchType::Apply {
-        judge(request, kind, warnings)?;
-        return apply(ctx, request, kind, part, old, warnings);
+        judge(request, kind, remarks)?;
+        return apply(ctx, request, kind, part, old, remarks);
     }
     let old = old.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     let live = live_value(ctx, request, kind, &old)?;
@@ -254,14 +254,14 @@ fn patch(
         map.insert("metadata".into(), json!({}));
     }
     check_identity(&patched, &old)?;
-    check_patched(ctx, request, kind, part, &mut patched, warnings)?;
+    check_patched(ctx, request, kind, part, &mut patched, remarks)?;
     let is_unversioned = patched["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty);
     if is_unversioned {
         patched["metadata"]["resourceVersion"] = json!(old.revision().to_string());
     }
     check_preconditions(kind, &old, &patched["metadata"], part)?;
     let draft = Draft::change(ctx, request, (kind, part), old, patched)?;
-    draft.finish(ctx, request, warnings)
+    draft.finish(ctx, request, remarks)
 }
 
 /// The stored object in the version that was asked for.
@@ -325,7 +325,7 @@ fn check_patched(
     kind: &Kind,
     part: Part,
     patched: &mut Value,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<(), Status> {
     let schema = match part {
         Part::Scale => {
@@ -343,7 +343,7 @@ fn check_patched(
         _ if problems.is_empty() => Ok(()),
         FieldValidation::Ignore => Ok(()),
         FieldValidation::Warn => {
-            warnings.extend(problems);
+            remarks.warnings.extend(problems);
             Ok(())
         }
         FieldValidation::Strict => {
@@ -362,7 +362,7 @@ fn apply(
     kind: &Kind,
     part: Part,
     old: Option<Arc<Object>>,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let mut body = named_body(request, kind, resource)?;
@@ -393,10 +393,10 @@ fn apply(
     // An applied Scale has become a configuration of the object itself.
     let part = if part == Part::Scale { Part::Whole } else { part };
     match old {
-        Some(old) => Draft::change(ctx, request, (kind, part), old, merged)?.applied().finish(ctx, request, warnings),
+        Some(old) => Draft::change(ctx, request, (kind, part), old, merged)?.applied().finish(ctx, request, remarks),
         None => {
             let namespace = target::namespace_of(kind, resource).to_owned();
-            Draft::creation(ctx, kind, &namespace, &resource.name, merged)?.applied().finish(ctx, request, warnings)
+            Draft::creation(ctx, kind, &namespace, &resource.name, merged)?.applied().finish(ctx, request, remarks)
         }
     }
 }

@@ -14,9 +14,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stead_api::{Request, Status, Target, User, Verb};
+use stead_api::{Noted, Notes, Request, Status, Target, User, Verb};
 use stead_apiserver::access::{self, Attributes};
-use stead_apiserver::audit::{self, Level, Policy, Stage, Verdict};
+use stead_apiserver::audit::{Level, Policy, Stage, Verdict};
 use stead_apiserver::{Head, Reply};
 
 use crate::clock;
@@ -121,13 +121,15 @@ impl Trail {
             json!({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": reason});
     }
 
+    /// What is to be noted of the decision.
+    pub fn noted(&self) -> Noted {
+        if self.verdict.level >= Level::Request { Noted::Patches } else { Noted::Decisions }
+    }
+
     /// The decoded body.
-    pub fn asked(&mut self, head: &Head, request: &Request) {
+    pub fn asked(&mut self, request: &Request) {
         if request.body.is_null() {
             return;
-        }
-        for (name, text) in audit::annotations(&head.store.snapshot, request) {
-            self.event["annotations"][name] = json!(text);
         }
         let meta = &request.body["metadata"];
         if let Some(reference) = self.event.get_mut("objectRef") {
@@ -181,7 +183,10 @@ impl Trail {
     }
 
     /// Writes the end, or for an answer that goes on the beginning: its end is written when it ends.
-    pub fn finish(mut self, response: Response<Out>) -> Response<Out> {
+    pub fn finish(mut self, response: Response<Out>, notes: Notes) -> Response<Out> {
+        for (key, text) in notes {
+            self.event["annotations"][key] = json!(text);
+        }
         let code = response.status().as_u16();
         let (mut head, body) = response.into_parts();
         if let Ok(id) = HeaderValue::from_str(&self.id) {

@@ -19,7 +19,7 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
-use stead_api::{Form, Options, Request, Status, Target, User, Verb, request};
+use stead_api::{Form, Noted, Options, Remarks, Request, Status, Target, User, Verb, request};
 use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
@@ -104,15 +104,16 @@ pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::
     let (parts, body) = request.into_parts();
     let of_errors = ErrorForm::of(&parts);
     let mut followed = Followed::default();
-    let response = answer(&server, peer, (parts, body), &of_errors, &mut followed).await.unwrap_or_else(|status| {
+    let mut response = answer(&server, peer, (parts, body), &of_errors, &mut followed).await.unwrap_or_else(|status| {
         if let Some(trail) = &mut followed.trail {
             trail.failed(&status);
         }
         failure(&status, &[], &of_errors)
     });
+    warn(response.headers_mut(), &followed.remarks.warnings);
     server.metrics.end(followed.counted, response.status().as_u16());
     match followed.trail {
-        Some(trail) => trail.finish(response),
+        Some(trail) => trail.finish(response, followed.remarks.notes),
         None => response,
     }
 }
@@ -138,11 +139,13 @@ impl ErrorForm {
     }
 }
 
-/// What goes with a request: its count, and its trail in the audit log, if that wants to know of it.
+/// What goes with a request: its count, its trail in the audit log, if that wants to know of it, and what there is to say of its
+/// decision beside the answer.
 #[derive(Default)]
 struct Followed<'a> {
     counted: Option<InFlight<'a>>,
     trail: Option<Trail>,
+    remarks: Remarks,
 }
 
 /// Who asks what, of us or of another server.
@@ -155,7 +158,7 @@ fn understand<'a>(
 ) -> Result<Request, Status> {
     let users = crate::auth::users(server, peer, &parts.headers);
     let read = |user| if is_others { Ok(parse_of_others(parts, user)) } else { parse(parts, user) };
-    let request = match &server.audit {
+    let mut request = match &server.audit {
         None => read(users?.1)?,
         Some(audit) => {
             let (asker, user) = users.clone().unwrap_or_default();
@@ -169,6 +172,7 @@ fn understand<'a>(
     };
     if let Some(trail) = &mut followed.trail {
         trail.decided(&server.plane.head(), &request);
+        request.noted = trail.noted();
     }
     followed.counted = Some(server.metrics.begin(&server.plane.head(), &request));
     Ok(request)
@@ -193,7 +197,7 @@ async fn answer<'a>(
         return crate::usage::serve(server, &request, &parts.method).await;
     }
     if is_proxied {
-        return crate::proxied::serve(server, &request, (parts, body)).await;
+        return crate::proxied::serve(server, &request, (parts, body), &mut followed.remarks).await;
     }
     if let Some(response) = crate::health::serve_authorized(server, &request)? {
         return Ok(response);
@@ -201,7 +205,7 @@ async fn answer<'a>(
     if crate::streams::is_upgrade(&request) {
         let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         drop(body);
-        return crate::streams::upgrade(server, &request, &parts.headers, upgrade).await;
+        return crate::streams::upgrade(server, &request, &parts.headers, upgrade, &mut followed.remarks).await;
     }
     stead_apiserver::negotiate(&server.plane.head().registry, &mut request)?;
     let options = request.options.clone();
@@ -212,7 +216,7 @@ async fn answer<'a>(
         crate::auth::review(server, &mut request);
     }
     if let Some(trail) = &mut followed.trail {
-        trail.asked(&head, &request);
+        trail.asked(&request);
     }
     let reply = if stead_apiserver::is_read(&request) {
         let reply = crate::webhooks::read(server, &head, &request).await;
@@ -221,6 +225,8 @@ async fn answer<'a>(
         drop(head);
         server.plane.call(request).await
     };
+    let (reply, notes) = reply.split();
+    followed.remarks.notes = notes;
     let reply = match reply {
         Reply::Sign(plan) => crate::auth::sign(server, *plan)?,
         other => other,
@@ -269,6 +275,7 @@ fn assemble(parts: &Parts, user: Arc<User>, (verb, target, options): (Verb, Targ
         user_agent: header(&parts.headers, &USER_AGENT).to_owned(),
         reviewed: None,
         replay: None,
+        noted: Noted::Nothing,
     }
 }
 
@@ -341,7 +348,7 @@ async fn respond(
         Reply::Failure { status, warnings } => Ok(failure(&status, &warnings, of_errors)),
         Reply::Watch(plan) => Ok(watch(server, *plan)),
         Reply::Stream(plan) => crate::streams::read(server, *plan).await,
-        Reply::Object { .. } | Reply::List { .. } | Reply::Sign(_) | Reply::Call(_) => {
+        Reply::Object { .. } | Reply::List { .. } | Reply::Sign(_) | Reply::Noted(..) | Reply::Call(_) => {
             Err(Status::internal("an answer was not put in its form"))
         }
     }

@@ -17,7 +17,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use stead_api::{Request, Status};
+use stead_api::{Remarks, Request, Status};
 use stead_apiserver::{ProxiedServer, ProxyPlan};
 use tokio::sync::mpsc;
 
@@ -41,12 +41,13 @@ pub async fn serve(
     server: &Arc<Server>,
     request: &Request,
     (parts, body): (Parts, Incoming),
+    remarks: &mut Remarks,
 ) -> Result<Response<Out>, Status> {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed);
     let head = server.plane.head();
     let ProxyPlan { server: target, prefix, path } = stead_apiserver::proxy(&head, request, parts.uri.path(), turn)?;
-    crate::webhooks::permit(server, &head, request).await?;
+    crate::webhooks::permit(server, &head, request, remarks).await?;
     drop(head);
     let (scheme, authority) = match target {
         ProxiedServer::Agent { node } => return crate::kubelet::serve(server, &node, &path, &parts),

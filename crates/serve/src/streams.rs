@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use stead_api::{Request, Status, Verb};
+use stead_api::{Remarks, Request, Status, Verb};
 use stead_apiserver::{Reply, StreamPlan};
 use stead_host::{ExecRequest, Host, Streams as HostStreams};
 use stead_node::action::ContainerRef;
@@ -62,10 +62,19 @@ pub async fn upgrade(
     request: &Request,
     headers: &HeaderMap,
     upgrade: Option<OnUpgrade>,
+    remarks: &mut Remarks,
 ) -> Result<Response<Out>, Status> {
-    let plan = match crate::webhooks::read(server, &server.plane.head(), request).await {
-        Reply::Stream(plan) => *plan,
-        Reply::Failure { status, .. } => return Err(*status),
+    let (reply, notes) = crate::webhooks::read(server, &server.plane.head(), request).await.split();
+    remarks.notes = notes;
+    let plan = match reply {
+        Reply::Stream(mut plan) => {
+            remarks.warnings = std::mem::take(&mut plan.warnings);
+            *plan
+        }
+        Reply::Failure { status, warnings } => {
+            remarks.warnings = warnings;
+            return Err(*status);
+        }
         _ => return Err(Status::no_such_path()),
     };
     let upgrade = upgrade.ok_or_else(|| Status::bad_request("unable to upgrade: the connection cannot be upgraded"))?;

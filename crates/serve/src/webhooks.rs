@@ -11,7 +11,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use ring::rand::SecureRandom;
 use stead_api::call::{Answer, Endpoint, Question, Said};
-use stead_api::{Request, Status};
+use stead_api::{Remarks, Request, Status};
 use stead_apiserver::{CallPlan, Head, Reply};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -92,15 +92,19 @@ pub async fn read(server: &Arc<Server>, head: &Head, request: &Request) -> Reply
     reply
 }
 
-/// Asks webhooks about a connection to another server.
+/// Asks webhooks about a connection to another server; `remarks` is what they have to say of it.
 ///
 /// # Errors
 /// What the first one that refuses says.
-pub async fn permit(server: &Arc<Server>, head: &Head, request: &Request) -> Result<(), Status> {
-    let mut reply = stead_apiserver::permit_connection(head, crate::clock::now(), request);
+pub async fn permit(server: &Arc<Server>, head: &Head, request: &Request, remarks: &mut Remarks) -> Result<(), Status> {
+    let mut asked = |request: &Request| {
+        *remarks = Remarks::about(request);
+        stead_apiserver::permit_connection(head, crate::clock::now(), request, remarks)
+    };
+    let mut reply = asked(request);
     while let Some(Reply::Call(plan)) = reply {
         let request = answered(server, *plan).await;
-        reply = stead_apiserver::permit_connection(head, crate::clock::now(), &request);
+        reply = asked(&request);
     }
     match reply.as_ref().and_then(Reply::status) {
         Some(status) => Err(status.clone()),

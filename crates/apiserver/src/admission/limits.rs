@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem};
 use serde_json::{Value, json};
-use stead_api::{Quantity, Request, Status};
+use stead_api::{Quantity, Remarks, Request, Status};
 use stead_kinds::limitrange::items;
 use stead_kinds::pod::amounts::{self, Amounts, Side};
 use stead_kinds::pod::qos;
@@ -61,7 +61,7 @@ fn fill(container: &mut Value, item: &LimitRangeItem, what: &str) -> Vec<String>
 }
 
 /// Refuses pods whose containers or sums are out of bounds.
-pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, _: &mut Vec<String>) -> Result<(), Status> {
+pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, _: &mut Remarks) -> Result<(), Status> {
     if !draft.is_creation() {
         return Ok(());
     }
@@ -91,7 +91,7 @@ pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, _: &mut Vec
 }
 
 /// Refuses claims that are too small or too large.
-pub(super) fn claim(ctx: &mut Context, _: &Request, draft: &mut Draft, _: &mut Vec<String>) -> Result<(), Status> {
+pub(super) fn claim(ctx: &mut Context, _: &Request, draft: &mut Draft, _: &mut Remarks) -> Result<(), Status> {
     let requests = amounts::of_map(&draft.new["spec"]["resources"]["requests"]);
     for range in ranges(ctx, &draft.key.namespace) {
         let mut faults = Vec::new();

@@ -1,14 +1,14 @@
 //! PodSecurity: what pods of a namespace may ask of their node, by the namespace's labels.
 //!
 //! `enforce` refuses pods; `warn` tells the client, also of templates, whose pods would be refused. `audit` is
-//! told to the audit log, if there is one, which asks `annotations` after the fact. The levels are `levels.rs`.
+//! noted for the audit log. The levels are `levels.rs`.
 
 mod levels;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use stead_api::{Errors, FieldPath, Object, Request, Status, Verb};
+use stead_api::{Errors, FieldPath, Object, Remarks, Request, Status};
 use stead_store::Snapshot;
 
 use crate::Context;
@@ -87,69 +87,46 @@ fn namespace_of(snapshot: &Snapshot, draft: &Draft) -> Option<std::sync::Arc<Obj
 }
 
 /// Refuses a pod that its namespace does not allow.
-pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, warnings: &mut Vec<String>) -> Result<(), Status> {
+pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, remarks: &mut Remarks) -> Result<(), Status> {
     if !draft.is_creation() {
         return Ok(());
     }
     let Some(namespace) = namespace_of(ctx.store.snapshot(), draft) else { return Ok(()) };
     let spec = &draft.new["spec"];
     let enforced = Policy::of(&namespace, "enforce");
+    remarks.note(|| (format!("{PREFIX}enforce-policy"), enforced.to_string()));
+    note(&namespace, spec, remarks);
     let broken = enforced.violations(spec);
     if !broken.is_empty() {
         return Err(draft.forbidden(&format!("violates PodSecurity \"{enforced}\": {}", broken.join(", "))));
     }
-    warn(&namespace, spec, warnings);
+    warn(&namespace, spec, remarks);
     Ok(())
 }
 
-/// What the audit log says of a pod, or of a template, that somebody wants to have.
-pub(crate) fn annotations(snapshot: &Snapshot, request: &Request) -> Vec<(&'static str, String)> {
-    let Some(resource) = request.resource().filter(|resource| resource.subresource.is_empty()) else {
-        return Vec::new();
-    };
-    let is_pod = resource.plural == "pods" && resource.group.is_empty();
-    if !matches!(request.verb, Verb::Create | Verb::Update) || (is_pod && request.verb != Verb::Create) {
-        return Vec::new();
-    }
-    let body = &request.body;
-    let spec = match resource.plural.as_str() {
-        "pods" if is_pod => &body["spec"],
-        "cronjobs" => &body["spec"]["jobTemplate"]["spec"]["template"]["spec"],
-        "podtemplates" => &body["template"]["spec"],
-        _ => &body["spec"]["template"]["spec"],
-    };
-    let namespace = snapshot.find("namespaces", "", &resource.namespace);
-    let Some(namespace) = namespace.filter(|_| spec["containers"].is_array()) else { return Vec::new() };
-    let mut told = Vec::new();
-    if is_pod {
-        told.push(("pod-security.kubernetes.io/enforce-policy", Policy::of(namespace, "enforce").to_string()));
-    }
-    let policy = Policy::of(namespace, "audit");
+/// What breaks the policy of a mode, in words.
+fn would_violate(namespace: &Object, mode: &str, spec: &Value) -> Option<String> {
+    let policy = Policy::of(namespace, mode);
     let broken = policy.violations(spec);
-    if !broken.is_empty() {
-        let why = format!("would violate PodSecurity \"{policy}\": {}", broken.join(", "));
-        told.push(("pod-security.kubernetes.io/audit-violations", why));
-    }
-    told
+    (!broken.is_empty()).then(|| format!("would violate PodSecurity \"{policy}\": {}", broken.join(", ")))
 }
 
-fn warn(namespace: &Object, spec: &Value, warnings: &mut Vec<String>) {
-    let policy = Policy::of(namespace, "warn");
-    let broken = policy.violations(spec);
-    if !broken.is_empty() {
-        warnings.push(format!("would violate PodSecurity \"{policy}\": {}", broken.join(", ")));
+fn note(namespace: &Object, spec: &Value, remarks: &mut Remarks) {
+    if remarks.is_noted()
+        && let Some(why) = would_violate(namespace, "audit", spec)
+    {
+        remarks.note(|| (format!("{PREFIX}audit-violations"), why));
     }
 }
 
-/// Warns of a template whose pods would break the namespace's policy.
-pub(super) fn template(
-    ctx: &mut Context,
-    _: &Request,
-    draft: &mut Draft,
-    warnings: &mut Vec<String>,
-) -> Result<(), Status> {
+fn warn(namespace: &Object, spec: &Value, remarks: &mut Remarks) {
+    remarks.warnings.extend(would_violate(namespace, "warn", spec));
+}
+
+/// Notes and warns of a template whose pods would break the namespace's policy.
+pub(super) fn template(ctx: &mut Context, _: &Request, draft: &mut Draft, remarks: &mut Remarks) -> Result<(), Status> {
     let Some(namespace) = namespace_of(ctx.store.snapshot(), draft) else { return Ok(()) };
-    if Policy::of(&namespace, "warn").level == Level::Privileged {
+    if ["warn", "audit"].iter().all(|mode| Policy::of(&namespace, mode).level == Level::Privileged) {
         return Ok(());
     }
     let of = |value: &Value| -> Value {
@@ -161,7 +138,8 @@ pub(super) fn template(
     };
     let template = of(&draft.new);
     if draft.is_creation() || of(&draft.old_value) != template {
-        warn(&namespace, &template["spec"], warnings);
+        note(&namespace, &template["spec"], remarks);
+        warn(&namespace, &template["spec"], remarks);
     }
     Ok(())
 }
@@ -171,7 +149,7 @@ pub(super) fn namespace(
     ctx: &mut Context,
     _: &Request,
     draft: &mut Draft,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<(), Status> {
     check_labels(draft)?;
     let Some(before) = &draft.old else { return Ok(()) };
@@ -192,13 +170,13 @@ pub(super) fn namespace(
         }
     }
     if !broken.is_empty() {
-        warnings.push(format!(
+        remarks.warnings.push(format!(
             "existing pods in namespace {:?} violate the new PodSecurity enforce level \"{new}\"",
             &*draft.key.name
         ));
     }
     for (why, pods) in broken {
-        warnings.push(match pods.as_slice() {
+        remarks.warnings.push(match pods.as_slice() {
             [one] => format!("{one}: {why}"),
             [first, _] => format!("{first} (and 1 other pod): {why}"),
             [first, rest @ ..] => format!("{first} (and {} other pods): {why}", rest.len()),

@@ -77,7 +77,7 @@ fn round(ctx: &Context, request: &Request, draft: &mut Draft, last: Option<&str>
                         "MutatingAdmissionPolicy '{}' with binding '{}' denied request: {message}",
                         names.0, names.1
                     );
-                    let denial = Denial { message, reason: String::new(), always: true };
+                    let denial = Denial::always(message);
                     return Err(refusal(&attempt, &why, &denial));
                 }
             }

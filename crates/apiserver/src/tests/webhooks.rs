@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use serde_json::{Value, json};
+use stead_api::Remarks;
 
 use crate::fixture::{Server, pod, statefulset};
 use crate::{CallPlan, Reply};
@@ -308,7 +309,8 @@ fn connections_are_looked_at_before_they_are_made() {
     assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CONNECT"), &json!("exec")));
     assert_eq!((&asked["kind"]["kind"], &asked["options"]), (&json!("PodExecOptions"), &Value::Null));
     let proxied = server.request(&format!("{path}/proxy/metrics"), "").expect("a request");
-    let plan = crate::permit_connection(&server.head(), server.now, &proxied).expect("somebody is asked");
+    let plan = crate::permit_connection(&server.head(), server.now, &proxied, &mut Remarks::default())
+        .expect("somebody is asked");
     let asked: Value = serde_json::from_slice(&call(plan).questions[0].request).expect("JSON");
     assert_eq!(asked["object"], json!({"kind": "PodProxyOptions", "apiVersion": "v1", "path": "/metrics"}));
     server.webhook = Box::new(|_, _| Ok(patch(json!([{"op": "add", "path": "/tty", "value": true}]))));

@@ -20,6 +20,8 @@ pub(super) enum Outcome {
 pub(super) struct Verdict {
     pub refusal: Option<Status>,
     pub warnings: Vec<String>,
+    /// For the audit log.
+    pub annotations: Vec<(String, String)>,
     /// Operations of a JSON patch; never empty.
     pub patch: Option<Value>,
 }
@@ -36,8 +38,10 @@ pub(super) fn read(hook: &str, api_version: &str, is_mutating: bool, answer: &An
     }
     let response = &review["response"];
     let warnings = response["warnings"].as_array().into_iter().flatten();
+    let annotations = response["auditAnnotations"].as_object().into_iter().flatten();
     let mut verdict = Verdict {
         refusal: None,
+        annotations: annotations.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
         warnings: warnings.filter_map(|one| one.as_str().map(str::to_owned)).collect(),
         patch: None,
     };

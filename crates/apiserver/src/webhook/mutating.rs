@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use serde_json::{Value, json};
-use stead_api::{Request, Status, patch};
+use stead_api::{Remarks, Request, Status, patch};
 use stead_kinds::Kind;
-use stead_kinds::webhook::{Configured, Hook};
+use stead_kinds::webhook::Configured;
 
-use super::{MUTATING, Said, Told, ask, is_concerned, is_used, warn};
+use super::notes::Turn;
+use super::{MUTATING, Told, hear, is_concerned, is_used};
 use crate::Context;
 use crate::attempt::Attempt;
 use crate::conversion;
@@ -61,21 +62,25 @@ pub(crate) fn mutate(
     request: &Request,
     draft: &mut Draft,
     course: &mut Course,
-    warnings: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<bool, Halt> {
     let snapshot = ctx.store.snapshot();
     if !is_concerned(snapshot, request) || !is_used(snapshot, MUTATING) {
         return Ok(false);
     }
     let mut is_changed = false;
+    let mut index = 0;
     for object in snapshot.list(MUTATING, "") {
         let configured = object.view::<Configured<MutatingWebhookConfiguration>>();
+        let key = object.key.to_string();
         for hook in &configured.hooks {
+            let turn = Turn { key: &key, hook, round: course.is_second.into(), index };
+            index += 1;
             let name = format!("{}/{}", object.key.name, hook.name);
             if course.is_second && !course.due.contains(&name) {
                 continue;
             }
-            let Some(found) = look(ctx, request, draft, &object.key.to_string(), hook, warnings)? else { continue };
+            let Some(found) = look(ctx, request, draft, &turn, remarks)? else { continue };
             if let Some(new) = found {
                 draft.new = new;
                 if draft.part == Part::Whole {
@@ -98,22 +103,23 @@ fn look(
     ctx: &Context,
     request: &Request,
     draft: &Draft,
-    configuration: &str,
-    hook: &Hook,
-    warnings: &mut Vec<String>,
+    turn: &Turn,
+    remarks: &mut Remarks,
 ) -> Result<Option<Option<Value>>, Halt> {
     let Some(mut attempt) = Attempt::of(request, draft) else { return Ok(None) };
     hide(&mut attempt, draft);
-    let Told { verdict, matched, shown } = match ask(ctx.place(), &attempt, configuration, hook)? {
-        Said::Nothing => return Ok(None),
-        Said::Unknown(question) => return Err(Halt::Asks(vec![question])),
-        Said::Told(told) => *told,
+    let Some(Told { verdict, matched, shown }) = hear(ctx.place(), &attempt, turn, remarks)? else { return Ok(None) };
+    let Some(patch) = verdict.patch else {
+        turn.mutated(remarks, false);
+        return Ok(Some(None));
     };
-    warn(warnings, &verdict.warnings);
-    verdict.refusal.map_or(Ok(()), Err)?;
-    let Some(patched) = patched(&shown, verdict.patch.as_ref())? else { return Ok(Some(None)) };
-    let taken = take(ctx, &attempt, draft, &matched, patched)?;
-    Ok(Some((taken != draft.new).then_some(taken)))
+    let taken = match patched(&shown, Some(&patch))? {
+        Some(patched) => Some(take(ctx, &attempt, draft, &matched, patched)?).filter(|taken| *taken != draft.new),
+        None => None,
+    };
+    turn.patched(remarks, &patch);
+    turn.mutated(remarks, taken.is_some());
+    Ok(Some(taken))
 }
 
 /// Takes away what a new object does not have yet.

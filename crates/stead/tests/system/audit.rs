@@ -17,6 +17,21 @@ rules:
 - {level: Metadata, users: ['system:anonymous', '']}
 ";
 
+const ADMISSION: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: sizes}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: ['*'], operations: ['*'], resources: [configmaps]}]}
+  validations: [{expression: 'size(object.data) > 1', message: too small}]
+  auditAnnotations: [{key: entries, valueExpression: 'string(size(object.data))'}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: sizes}
+spec: {policyName: sizes, validationActions: [Audit]}
+"#;
+
 #[test]
 fn what_the_policy_asks_for_is_written() {
     let cluster = Cluster::new("audit");
@@ -34,6 +49,9 @@ fn what_the_policy_asks_for_is_written() {
     cluster.kubectl("--as system:serviceaccount:default:bot get secret hidden").ok();
     cluster.kubectl("label namespace default pod-security.kubernetes.io/audit=baseline").ok();
     cluster.kubectl("run bold --image x --overrides '{\"spec\": {\"hostNetwork\": true}}'").ok();
+    std::fs::write(cluster.dir.join("admission.yaml"), ADMISSION).expect("the scratch directory is writable");
+    cluster.kubectl("apply -f admission.yaml").ok();
+    cluster.kubectl("create configmap noted --from-literal word=plain").ok();
     cluster.sh("timeout 2 kubectl get serviceaccounts --watch-only; true").ok();
     let curl = |more: &str, path: &str| {
         let ca = cluster.data().join("pki/ca.crt");
@@ -75,6 +93,10 @@ fn what_the_policy_asks_for_is_written() {
         (&"plain".into(), &"plain".into())
     );
     assert!(map["responseObject"]["metadata"]["managedFields"].is_null(), "omitted");
+    let noted = &one("create", "configmaps", "noted", "ResponseComplete")["annotations"];
+    assert_eq!(noted["sizes/entries"], "1");
+    let failure = r#"[{"message":"too small","policy":"sizes","binding":"sizes","expressionIndex":0,"validationActions":["Audit"]}]"#;
+    assert_eq!(noted["validation.policy.admission.k8s.io/validation_failure"], failure);
     let gone = one("delete", "configmaps", "nothing", "ResponseComplete");
     assert_eq!((&gone["responseStatus"]["code"], &gone["responseStatus"]["reason"]), (&404.into(), &"NotFound".into()));
     one("create", "serviceaccounts", "", "RequestReceived");
