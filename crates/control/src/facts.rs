@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use stead_api::selector::Operator;
 use stead_api::{KindName, LabelSelector, Object};
 
+pub use crate::status::{list, set_condition, time, whole_seconds};
+
 use crate::plan::View;
 
 /// The objects of a kind in a namespace whose labels match, in key order. Uses the label index where the kind has one.
@@ -81,15 +83,6 @@ pub fn released(object: &Object, owner_uid: &str) -> Value {
     value
 }
 
-/// A time as `metav1.Time` prints it: whole seconds.
-pub fn time(at: Timestamp) -> Value {
-    json!(whole_seconds(at).to_string())
-}
-
-pub fn whole_seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
 pub fn after(at: Timestamp, seconds: i64) -> Timestamp {
     at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
@@ -134,26 +127,4 @@ pub fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availa
         at if at <= now => Availability::Available,
         at => Availability::At(at),
     }
-}
-
-/// Replaces `status.conditions` entry `type`, keeping lastTransitionTime while the status stays the same. True when something changed.
-pub fn set_condition(conditions: &mut Vec<Value>, new: Value) -> bool {
-    let Some(old) = conditions.iter_mut().find(|c| c["type"] == new["type"]) else {
-        conditions.push(new);
-        return true;
-    };
-    let mut new = new;
-    if old["status"] == new["status"] && !old["lastTransitionTime"].is_null() {
-        new["lastTransitionTime"] = old["lastTransitionTime"].clone();
-    }
-    let same = ["status", "reason", "message"].iter().all(|f| old[*f] == new[*f]);
-    if !same {
-        *old = new;
-    }
-    !same
-}
-
-/// The list at a path of a value, empty when absent.
-pub fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }

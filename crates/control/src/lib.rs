@@ -15,6 +15,7 @@ mod autoscaler;
 mod bootstrap_signer;
 mod certificates;
 mod clusterrole;
+mod content;
 mod cronjob;
 mod daemonset;
 mod definition;
@@ -35,13 +36,15 @@ mod recorder;
 mod replicaset;
 mod scheduler;
 mod statefulset;
+mod status;
 mod token_secret;
 mod volume;
 
 #[cfg(test)]
 mod fixture;
 
-pub use effect::{CertificateOrder, Effect, Work};
+pub use content::Content;
+pub use effect::{CertificateOrder, Effect, Sweep, Work};
 pub use parking::CallId;
 pub use plan::{Action, Controller, EventType, Note, Plan, Settles, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};

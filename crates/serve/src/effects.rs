@@ -22,6 +22,7 @@ pub fn perform(keys: &Keys, effect: Effect) -> Option<Request> {
         Work::Token(claims) => {
             serde_json::to_value(claims).map_err(Into::into).and_then(|claims| keys.signer.sign(&claims))
         }
+        Work::Sweep(_) => Err(anyhow::anyhow!("it takes calls")),
     };
     match made {
         Ok(product) => Some(effect.done(&BASE64.encode(product))),

@@ -6,8 +6,9 @@
 
 mod attend;
 mod learn;
+mod sweep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -27,6 +28,7 @@ use crate::outbound::{Failure, Peer};
 use crate::trust::Trust;
 
 pub use attend::start;
+pub use sweep::sweep;
 
 /// The name that documents are asked for under.
 const AGGREGATOR: &str = "system:aggregator";
@@ -38,6 +40,8 @@ pub struct Extensions {
     told: Mutex<BTreeMap<String, Told>>,
     /// Calls so far: they take a Service's endpoints in turn.
     turn: AtomicUsize,
+    /// The namespaces that extensions are being asked about.
+    sweeping: Mutex<BTreeSet<String>>,
 }
 
 impl Extensions {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use stead_api::call::{self, Question};
 use stead_api::{Key, KindName, Request, Revision, Status};
 use stead_apiserver::{CallPlan, Head, Reply};
-use stead_control::{CallId, Effect, Plane};
+use stead_control::{CallId, Effect, Plane, Work};
 use tokio::sync::watch;
 
 use crate::disk::Disk;
@@ -50,6 +50,8 @@ pub enum Waiting {
     Request(Box<CallPlan>, Answer),
     /// A write of the plane's own.
     Own(CallId, Question),
+    /// What extension API servers have of a namespace that ends.
+    Sweep(Box<Effect>),
 }
 
 /// Asks webhooks, on other threads; told on the plane's.
@@ -168,7 +170,7 @@ pub fn start(
     });
     let handle = PlaneHandle { shared: Arc::clone(&shared), asks };
     let thread = std::thread::Builder::new().name("plane".into()).spawn(move || {
-        let products = first.into_iter().filter_map(&perform).collect();
+        let products = perform_all(first, &shared, &perform);
         run(plane, disk, inbox, &shared, &perform, products);
     })?;
     Ok((handle, thread))
@@ -213,11 +215,23 @@ fn run(
                 (None, _) => {}
             }
         }
-        products = released.effects.into_iter().filter_map(perform).collect();
+        products = perform_all(released.effects, shared, perform);
         for (id, question) in released.calls {
             wait(shared, Waiting::Own(id, question));
         }
     }
+}
+
+/// The requests that bring back what was made at once; what takes calls comes back by itself.
+fn perform_all(effects: Vec<Effect>, shared: &Shared, perform: &Perform) -> Vec<Request> {
+    let mut products = Vec::new();
+    for effect in effects {
+        match effect.work {
+            Work::Sweep(_) => wait(shared, Waiting::Sweep(Box::new(effect))),
+            Work::Certificate(_) | Work::Token(_) => products.extend(perform(effect)),
+        }
+    }
+    products
 }
 
 fn wait(shared: &Shared, waiting: Waiting) {

@@ -46,6 +46,7 @@ async fn go_on(server: Weak<Server>, waiting: Waiting) {
             let request = answered(&server, *plan).await;
             server.plane.ask(request, answer);
         }
+        Waiting::Sweep(effect) => crate::extensions::sweep(&server, *effect).await,
         Waiting::Own(id, question) => {
             let said = ask(&server, &question).await;
             let plane = server.plane.clone();

@@ -34,7 +34,8 @@ impl Annotations {
     }
 
     fn keep(&mut self, key: &str, text: &str) {
-        let text = &text[..text.floor_char_boundary(VALUE_BYTES_MAX)];
+        let end = (0..=text.len().min(VALUE_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));
+        let text = &text[..end.unwrap_or(0)];
         let values = self.0.entry(key.to_owned()).or_default();
         if !text.is_empty() && !values.iter().any(|known| known == text) {
             values.push(text.to_owned());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::header::{ACCEPT, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use stead_api::{Revision, User};
 use stead_apiserver::{API_SERVICES, Availability, Extension, extensions};
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{learn, place};
 use crate::front_proxy::name_user;
+use crate::outbound::Failure;
 use crate::plane::PlaneHandle;
 use crate::{Server, clock};
 
@@ -143,20 +144,32 @@ pub(super) async fn ask(
     path: &str,
     accept: &'static str,
 ) -> Result<(HeaderMap, bytes::Bytes), String> {
-    let head = server.plane.head();
-    let (peer, url) = place(server, &head, extension, path).map_err(|status| status.message)?;
-    drop(head);
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
     let asker = User { name: "system:kube-aggregator".into(), groups: masters(), ..User::default() };
-    name_user(&mut headers, &asker);
-    let call = (Method::GET, url.clone(), headers);
-    let answer = server.outbound.exchange(&peer, call, bytes::Bytes::new(), ANSWER, ANSWER_BYTES_MAX).await;
+    let (url, answer) = call(server, extension, &asker, (Method::GET, path, accept)).await?;
     let (code, headers, body) = answer.map_err(|why| format!("failing or missing response from {url}: {why}"))?;
     if (StatusCode::OK..StatusCode::MULTIPLE_CHOICES).contains(&code) {
         return Ok((headers, body));
     }
     Err(format!("failing or missing response from {url}: bad status from {url}: {}", code.as_u16()))
+}
+
+type Called = Result<(StatusCode, HeaderMap, bytes::Bytes), Failure>;
+
+/// Calls an extension in somebody's name; under which URL, and what came of it.
+pub(super) async fn call(
+    server: &Arc<Server>,
+    extension: &Extension,
+    user: &User,
+    (method, path, accept): (Method, &str, &'static str),
+) -> Result<(Uri, Called), String> {
+    let head = server.plane.head();
+    let (peer, url) = place(server, &head, extension, path).map_err(|status| status.message)?;
+    drop(head);
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    name_user(&mut headers, user);
+    let call = (method, url.clone(), headers);
+    Ok((url, server.outbound.exchange(&peer, call, bytes::Bytes::new(), ANSWER, ANSWER_BYTES_MAX).await))
 }
 
 fn masters() -> Vec<String> {

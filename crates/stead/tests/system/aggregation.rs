@@ -32,8 +32,10 @@ fn an_extension_server_registers_and_works() {
         ("watches", watches_are_streamed),
         ("upgrades", upgrades_are_carried),
         ("openapi", schemas_are_explained),
+        ("namespaces", namespaces_lose_their_content),
     ]);
     drop(server);
+    it_holds_namespaces_when_it_is_away(&cluster);
     it_is_told_when_it_is_gone(&cluster);
 }
 
@@ -211,6 +213,24 @@ fn schemas_are_explained(cluster: &Cluster) {
     cluster.kubectl("explain flunder.spec.colour").says("Its colour.");
 }
 
+fn namespaces_lose_their_content(cluster: &Cluster) {
+    cluster.kubectl("create namespace short").ok();
+    let flunder =
+        "{\"apiVersion\": \"wardle.example.com/v1alpha1\", \"kind\": \"Flunder\", \"metadata\": {\"name\": \"brief\"}}";
+    cluster.sh(&format!("echo '{flunder}' | kubectl create -n short -f -")).ok();
+    cluster.kubectl("delete namespace short --timeout 20s").ok();
+    let left = cluster.kubectl("get --raw /apis/wardle.example.com/v1alpha1/namespaces/short/flunders").ok();
+    assert!(!left.contains("brief"), "{left}");
+}
+
+fn it_holds_namespaces_when_it_is_away(cluster: &Cluster) {
+    cluster.kubectl("create namespace held").ok();
+    cluster.kubectl("label service wardle away=yes").ok();
+    wait_for(cluster, "FailedDiscoveryCheck");
+    cluster.kubectl("delete namespace held --wait=false").ok();
+    cluster.wait("namespace/held", "condition=NamespaceDeletionDiscoveryFailure");
+}
+
 fn it_is_told_when_it_is_gone(cluster: &Cluster) {
     // A change of the Service is a reason to ask again at once.
     cluster.kubectl("label service wardle again=yes").ok();
@@ -235,6 +255,7 @@ fn it_is_told_when_it_is_gone(cluster: &Cluster) {
     let (version, _) = wardle.split_once("\"metadata\"").unwrap_or((wardle, ""));
     assert!(version.contains("\"Stale\"") && version.contains("flunders"), "{version}");
     cluster.kubectl(&format!("delete {NAME}")).ok();
+    cluster.kubectl("wait --for delete namespace/held --timeout 20s").ok();
     let gone = cluster.kubectl("get --raw /apis/wardle.example.com/v1alpha1").fails();
     assert!(gone.contains("NotFound"), "{gone}");
 }

@@ -180,7 +180,9 @@ async fn flunders(
     match (request.method().as_str(), name) {
         ("GET", None) if query.contains("watch=") => watch(state),
         ("GET", None) => {
-            let items: Vec<Value> = state.flunders.lock().unwrap().values().cloned().collect();
+            let flunders = state.flunders.lock().unwrap();
+            let is_here = |flunder: &&Value| flunder["metadata"]["namespace"] == namespace;
+            let items: Vec<Value> = flunders.values().filter(is_here).cloned().collect();
             let list = json!({"kind": "FlunderList", "apiVersion": GROUP_VERSION, "metadata": {"resourceVersion": "1"},
                 "items": items});
             reply(StatusCode::OK, &list)
