@@ -25,6 +25,7 @@ pub mod effect;
 mod endpoints;
 mod endpointslice;
 pub mod facts;
+mod flowcontrol;
 mod garbage;
 mod job;
 mod namespace;
@@ -82,6 +83,7 @@ pub const ALL: &[Controller] = &[
     certificates::signer::CONTROLLER,
     certificates::cleaner::CONTROLLER,
     apiservice::CONTROLLER,
+    flowcontrol::CONTROLLER,
     garbage::CONTROLLER,
     garbage::pods::CONTROLLER,
     garbage::expiry::CONTROLLER,

@@ -30,6 +30,8 @@ pub const CUSTOM_RESOURCE: KindName = "customresourcedefinitions.apiextensions.k
 pub const CLUSTER_ROLE: KindName = "clusterroles.rbac.authorization.k8s.io";
 pub const CERTIFICATE_REQUEST: KindName = "certificatesigningrequests.certificates.k8s.io";
 pub const SECRET: KindName = "secrets";
+pub const FLOW_SCHEMA: KindName = "flowschemas.flowcontrol.apiserver.k8s.io";
+pub const PRIORITY_LEVEL: KindName = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io";
 
 /// The namespace of node leases.
 pub const NODE_LEASES: &str = "kube-node-lease";

@@ -1,7 +1,8 @@
-//! FlowSchema and PriorityLevelConfiguration.
+//! FlowSchema and PriorityLevelConfiguration: whose requests are answered first when there are too many.
 //!
-//! They are kept and checked so that programs which write them work; the server shares its capacity by its own bounded queues,
-//! so they change nothing, and a warning says so.
+//! What they do is decided in the API server's fairness.rs; `defaults.rs` holds those that every cluster has.
+
+pub mod defaults;
 
 use k8s_openapi::api::flowcontrol::v1::{
     FlowSchema, LimitedPriorityLevelConfiguration, PolicyRulesWithSubjects, PriorityLevelConfiguration, Subject,
@@ -73,8 +74,6 @@ pub const PRIORITYLEVELCONFIGURATION: Kind = Kind {
     )
 };
 
-const NO_EFFECT: &str = "priority and fairness is not configurable here: the object is stored, and requests are shared out by the server's own queues";
-
 fn missing_level(object: &Object, _now: jiff::Timestamp) -> Value {
     let value = object.value();
     let mut conditions = value["status"]["conditions"].as_array().into_iter().flatten();
@@ -136,10 +135,10 @@ impl Behavior for FlowSchema {
             let all = at.child("rules");
             validate_rule(all.index(index), rule, errors);
         }
-    }
-
-    fn warn(&self, old: Option<&Self>) -> Vec<String> {
-        if old.is_none() { vec![NO_EFFECT.to_owned()] } else { Vec::new() }
+        let own_name = self.metadata.name.as_deref().unwrap_or_default();
+        if defaults::is_mandatory(own_name) && defaults::schema(own_name) != Some(json!(spec)) {
+            at.invalid(errors, json!(spec), format!("spec of '{own_name}' must equal the fixed value"));
+        }
     }
 }
 
@@ -259,6 +258,15 @@ impl Behavior for PriorityLevelConfiguration {
     fn validate(&self, _old: Option<&Self>, errors: &mut Errors) {
         let at = Path::root("spec");
         let Some(spec) = &self.spec else { return at.required(errors, "") };
+        let own_name = self.metadata.name.as_deref().unwrap_or_default();
+        if (own_name == defaults::EXEMPT) != (spec.type_ == "Exempt") {
+            let detail = "type must be 'Exempt' if and only if name is 'exempt'";
+            at.child("type").invalid(errors, json!(spec.type_), detail);
+        }
+        // What the exempt level lends is its users' to say.
+        if own_name == defaults::CATCH_ALL && defaults::level(own_name) != Some(json!(spec)) {
+            at.invalid(errors, json!(spec), format!("spec of '{own_name}' must equal the fixed value"));
+        }
         match (spec.type_.as_str(), &spec.limited, &spec.exempt) {
             ("Exempt", Some(_), _) => at.child("limited").forbidden(errors, "must be nil if the type is not Limited"),
             ("Exempt", None, _) => {}
@@ -267,10 +275,6 @@ impl Behavior for PriorityLevelConfiguration {
             ("Limited", Some(limited), None) => validate_limited(at.child("limited"), limited, errors),
             (other, ..) => one_of(at.child("type"), other, &["Exempt", "Limited"], false, errors),
         }
-    }
-
-    fn warn(&self, old: Option<&Self>) -> Vec<String> {
-        if old.is_none() { vec![NO_EFFECT.to_owned()] } else { Vec::new() }
     }
 }
 

@@ -177,7 +177,8 @@ class Objects(Case):
             (client.AdmissionregistrationV1Api(), "validating_webhook_configuration",
                 m.V1ValidatingWebhookConfiguration(webhooks=[validating])),
             (client.FlowcontrolApiserverV1Api(), "priority_level_configuration", m.V1PriorityLevelConfiguration(
-                spec=m.V1PriorityLevelConfigurationSpec(type="Exempt"))),
+                spec=m.V1PriorityLevelConfigurationSpec(type="Limited", limited=m.V1LimitedPriorityLevelConfiguration(
+                    limit_response=m.V1LimitResponse(type="Reject"))))),
         ]
         for api, word, body in chosen:
             with self.subTest(word):
