@@ -26,6 +26,7 @@ mod draft;
 mod encode;
 mod eviction;
 mod extension;
+pub mod fairness;
 mod halt;
 mod impersonate;
 mod jsonpath;

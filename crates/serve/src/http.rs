@@ -24,6 +24,7 @@ use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use tokio::sync::mpsc;
 
 use crate::audit::Trail;
+use crate::fairness::Flow;
 use crate::metrics::InFlight;
 use crate::watch::Watch;
 use crate::{Server, clock, gzip};
@@ -112,6 +113,9 @@ pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::
     });
     warn(response.headers_mut(), &followed.remarks.warnings);
     server.metrics.end(followed.counted, response.status().as_u16());
+    if let Some(flow) = followed.flow {
+        flow.mark(response.headers_mut());
+    }
     match followed.trail {
         Some(trail) => trail.finish(response, followed.remarks.notes),
         None => response,
@@ -139,11 +143,12 @@ impl ErrorForm {
     }
 }
 
-/// What goes with a request: its count, its trail in the audit log, if that wants to know of it, and what there is to say of its
-/// decision beside the answer.
+/// What goes with a request: its count, its seat, its trail in the audit log, if that wants to know of it, and what there is to say
+/// of its decision beside the answer.
 #[derive(Default)]
 struct Followed<'a> {
     counted: Option<InFlight<'a>>,
+    flow: Option<Flow<'a>>,
     trail: Option<Trail>,
     remarks: Remarks,
 }
@@ -175,6 +180,7 @@ fn understand<'a>(
         request.noted = trail.noted();
     }
     followed.counted = Some(server.metrics.begin(&server.plane.head(), &request));
+    followed.flow = server.fairness.classify(&request);
     Ok(request)
 }
 
@@ -190,6 +196,9 @@ async fn answer<'a>(
     let is_of_usage = extension.is_none() && crate::usage::is_asked(server, parts.uri.path());
     let is_of_others = extension.is_some() || is_proxied || is_of_usage;
     let mut request = understand(server, peer, &parts, is_of_others, followed)?;
+    if let Some(flow) = &mut followed.flow {
+        flow.admit(&server.plane.head(), &request).await?;
+    }
     if let Some(extension) = extension {
         return crate::extensions::serve(server, &extension, &request, (parts, body)).await;
     }
@@ -234,16 +243,17 @@ async fn answer<'a>(
     if let Some(trail) = &mut followed.trail {
         trail.answered(&reply);
     }
-    respond(server, &parts, present(reply, options).await, of_errors).await
+    respond(server, &parts, present(server, reply, options).await, of_errors).await
 }
 
 /// Encodes a reply; what takes long is done where nobody else waits.
-async fn present(reply: Reply, options: Options) -> Reply {
+async fn present(server: &Server, reply: Reply, options: Options) -> Reply {
     let form = options.form;
     let encode = move |reply| stead_apiserver::present(reply, &options, clock::now());
     if !stead_apiserver::takes_long(&reply, form) {
         return encode(reply);
     }
+    let _turn = server.fairness.encoding.acquire().await;
     let encoded = tokio::task::spawn_blocking(move || encode(reply)).await;
     encoded.unwrap_or_else(|error| Reply::failure(Status::internal(error.to_string())))
 }

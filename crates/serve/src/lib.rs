@@ -12,6 +12,7 @@ pub mod config;
 pub mod disk;
 mod effects;
 pub mod extensions;
+pub mod fairness;
 pub mod fake;
 pub mod files;
 pub mod forward;
@@ -73,6 +74,7 @@ pub struct Server {
     pub outbound: outbound::Outbound,
     pub front_proxy: front_proxy::FrontProxy,
     pub metrics: metrics::Metrics,
+    pub fairness: Arc<fairness::Fairness>,
     /// What pods and nodes were found to use.
     pub meter: usage::Meter,
     pub extensions: extensions::Extensions,

@@ -3,6 +3,7 @@
 //! Counting takes no lock, and allocates only the first time that a combination of labels is seen: each has a place of its own in a
 //! table of fixed size, found by a hash of its labels. What finds no place is counted under empty labels.
 
+mod flows;
 mod process;
 pub mod table;
 mod text;

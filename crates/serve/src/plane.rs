@@ -13,15 +13,18 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use stead_api::call::{self, Question};
 use stead_api::{Key, KindName, Request, Revision, Status};
+use stead_apiserver::fairness::{REFUSAL, RETRY_SECONDS};
 use stead_apiserver::{CallPlan, Head, Reply};
 use stead_control::{CallId, Effect, Plane, Work};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::disk::Disk;
 use crate::persist::{Outcome, Trouble, persist};
 
-/// Requests waiting for the plane; more are refused with 429.
-pub const WAITING_REQUESTS_MAX: usize = 4096;
+/// Writes of clients that have no answer yet; more are refused with 429.
+pub const CLIENT_REQUESTS_MAX: usize = 4096;
+/// Places that are kept free for the server's own: agents, and requests whose webhooks have answered.
+const OWN_REQUESTS_MAX: usize = 4096;
 /// Requests in one batch.
 const BATCH_REQUESTS_MAX: usize = 512;
 /// After so many writes, memory that they have left free is given back once nobody has asked for anything for a while.
@@ -76,6 +79,8 @@ struct Shared {
     listeners: RwLock<Vec<Listener>>,
     trouble: Trouble,
     asking: Mutex<Asking>,
+    /// Places for clients' writes.
+    clients: Arc<Semaphore>,
 }
 
 impl PlaneHandle {
@@ -89,14 +94,11 @@ impl PlaneHandle {
         self.shared.head.load_full()
     }
 
-    /// Hands a request to the plane; the answer comes on the plane's thread once it is durable.
+    /// Hands a request of the server's own to the plane; the answer comes on the plane's thread once it is durable.
     pub fn ask(&self, request: Request, answer: Answer) {
         match self.asks.try_send(Ask::Request(Box::new(request), answer)) {
             Ok(()) => {}
-            Err(TrySendError::Full(Ask::Request(_, answer))) => {
-                let why = "too many requests are waiting, please try again later";
-                answer(Reply::failure(Status::too_many_requests(why, 1)));
-            }
+            Err(TrySendError::Full(Ask::Request(_, answer))) => answer(Reply::failure(too_many())),
             Err(TrySendError::Disconnected(Ask::Request(_, answer))) => {
                 answer(Reply::failure(Status::unavailable("the server is shutting down")));
             }
@@ -104,12 +106,16 @@ impl PlaneHandle {
         }
     }
 
-    /// The same for async callers.
+    /// The same for a client, of whom there may be too many before the inbox is full.
     pub async fn call(&self, request: Request) -> Reply {
+        let Ok(place) = Arc::clone(&self.shared.clients).try_acquire_owned() else {
+            return Reply::failure(too_many());
+        };
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.ask(
             request,
             Box::new(move |reply| {
+                drop(place);
                 let _ = sender.send(reply);
             }),
         );
@@ -150,6 +156,10 @@ impl PlaneHandle {
     }
 }
 
+fn too_many() -> Status {
+    Status::too_many_requests(REFUSAL, RETRY_SECONDS)
+}
+
 /// Does what a batch asks of the shell; the request that brings the product back, unless it failed.
 pub type Perform = Box<dyn Fn(Effect) -> Option<Request> + Send>;
 
@@ -160,13 +170,14 @@ pub fn start(
     perform: Perform,
     first: Vec<Effect>,
 ) -> std::io::Result<(PlaneHandle, JoinHandle<()>)> {
-    let (asks, inbox) = sync_channel(WAITING_REQUESTS_MAX);
+    let (asks, inbox) = sync_channel(CLIENT_REQUESTS_MAX + OWN_REQUESTS_MAX);
     let shared = Arc::new(Shared {
         head: ArcSwap::from_pointee(plane.head()),
         kinds: RwLock::new(BTreeMap::new()),
         listeners: RwLock::new(Vec::new()),
         trouble: Trouble::empty(),
         asking: Mutex::new(Asking::NotYet(Vec::new())),
+        clients: Arc::new(Semaphore::new(CLIENT_REQUESTS_MAX)),
     });
     let handle = PlaneHandle { shared: Arc::clone(&shared), asks };
     let thread = std::thread::Builder::new().name("plane".into()).spawn(move || {

@@ -200,6 +200,7 @@ pub(crate) fn new_server(
         front_proxy,
         extensions: crate::extensions::Extensions::default(),
         metrics: crate::metrics::Metrics::default(),
+        fairness: crate::fairness::Fairness::follow(plane),
         meter: crate::usage::Meter::default(),
     };
     (Arc::new(server), is_down)

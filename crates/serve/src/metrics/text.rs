@@ -14,6 +14,7 @@ pub fn all(server: &Server) -> String {
     let mut out = String::with_capacity(64 << 10);
     requests(&mut out, server);
     in_flight(&mut out, server);
+    super::flows::write(&mut out, server);
     objects(&mut out, server);
     build(&mut out);
     for (name, kind, help, value) in process::facts() {
@@ -23,7 +24,7 @@ pub fn all(server: &Server) -> String {
     out
 }
 
-fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 

@@ -15,6 +15,7 @@ mod daemons;
 mod encryption;
 mod examples;
 mod extension;
+mod fairness;
 mod forms;
 mod garbage;
 mod health;
