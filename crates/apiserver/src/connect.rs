@@ -8,16 +8,16 @@ use stead_kinds::Kind;
 use crate::attempt::Attempt;
 use crate::halt::Halt;
 use crate::reply::StreamPlan;
-use crate::{Head, Reply, target, webhook};
+use crate::{Head, Reply, target, unstored};
 
-/// Asks webhooks about a connection.
+/// Asks policies and webhooks about a connection.
 pub(crate) fn permit(head: &Head, request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<(), Halt> {
-    let Some(resource) = request.resource().filter(|_| webhook::is_concerned(&head.store.snapshot, request)) else {
+    let Some(resource) = request.resource().filter(|_| unstored::is_concerned(&head.store.snapshot, request)) else {
         return Ok(());
     };
     let Some(options) = options(kind, resource, request) else { return Ok(()) };
     let attempt = Attempt::of_subresource(request, *kind, "CONNECT", options)?;
-    webhook::of_body(head.place(), attempt, remarks).map(drop)
+    unstored::admit(head.place(), attempt, remarks).map(drop)
 }
 
 type Options = ((&'static str, &'static str, &'static str), Value);

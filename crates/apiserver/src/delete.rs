@@ -15,7 +15,7 @@ use crate::draft::{restore, time_text};
 use crate::encode::ListMeta;
 use crate::halt::Halt;
 use crate::select::Selection;
-use crate::{Context, Reply, admission, conversion, custom, policy, target, webhook};
+use crate::{Context, Reply, admission, conversion, custom, target, unstored};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -209,21 +209,16 @@ fn with_metadata(kind: &Kind, shown: &Object, last: &Object) -> Result<Arc<Objec
 /// Asks policies and webhooks.
 fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, remarks: &mut Remarks) -> Result<(), Halt> {
     admission::node::restrict_removal(request, kind, object, "delete")?;
-    let converted = match kind.by_webhook {
-        true => Some(conversion::of_object(ctx.place(), request, kind, object)?),
-        false => None,
-    };
-    policy::validate_deletion(ctx, request, kind, (object, converted.as_ref()), remarks)?;
-    if !webhook::is_concerned(ctx.store.snapshot(), request) {
+    if !unstored::is_concerned(ctx.store.snapshot(), request) {
         return Ok(());
     }
     let is_dry_run = DeleteOptions::of(request)?.dry_run;
-    let (of, old) = match converted {
-        Some(old) => (*kind, old),
-        None => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
+    let (of, old) = match kind.by_webhook {
+        true => (*kind, conversion::of_object(ctx.place(), request, kind, object)?),
+        false => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
     };
     match Attempt::deletion(request, of, (object, old), is_dry_run) {
-        Some(attempt) => webhook::of_body(ctx.place(), attempt, remarks).map(drop),
+        Some(attempt) => unstored::admit(ctx.place(), attempt, remarks).map(drop),
         None => Ok(()),
     }
 }

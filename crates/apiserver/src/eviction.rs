@@ -14,7 +14,7 @@ use crate::delete::{self, DeleteOptions};
 use crate::draft::{Draft, time_text};
 use crate::halt::Halt;
 use crate::subresource::success;
-use crate::{Context, Reply, admission, target, webhook};
+use crate::{Context, Reply, admission, target, unstored};
 
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 /// A budget that records more disrupted pods than this is refused until its controller has cleaned up.
@@ -33,7 +33,7 @@ pub(crate) fn evict(ctx: &mut Context, request: &Request, kind: &Kind, remarks: 
     let object = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     admission::node::restrict_removal(request, kind, &object, "evict")?;
     let attempt = Attempt::of_subresource(request, *kind, "CREATE", (EVICTION, request.body.clone()))?;
-    let body = webhook::of_body(ctx.place(), attempt, remarks)?;
+    let body = unstored::admit(ctx.place(), attempt, remarks)?;
     let mut options = DeleteOptions::read(&body["deleteOptions"], request)?;
     // A refused eviction leaves no trace; and one that is granted makes a newer version of the pod itself.
     options.check(kind, &object)?;

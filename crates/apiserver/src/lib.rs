@@ -48,6 +48,7 @@ pub mod select;
 mod subresource;
 mod table;
 mod target;
+mod unstored;
 mod version;
 pub mod watch;
 mod webhook;

@@ -35,6 +35,8 @@ pub(crate) use mutating::{mutate, mutate_again};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
+/// Reviews: who is kept from asking whether something is allowed can do nothing any more.
+const UNSEEN_GROUPS: &[&str] = &["authentication.k8s.io", "authorization.k8s.io"];
 /// What all expressions of one policy may cost for one request.
 const POLICY_COST_MAX: u64 = 10_000_000;
 /// The longest text that a messageExpression may come to.
@@ -45,37 +47,30 @@ const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 /// # Errors
 /// What the first policy that refuses says.
 pub(crate) fn validate(ctx: &Context, request: &Request, draft: &Draft, remarks: &mut Remarks) -> Result<(), Status> {
-    if !is_used(ctx.store.snapshot(), BINDINGS) {
+    if !are_used(ctx.store.snapshot()) {
         return Ok(());
     }
-    Attempt::of(request, draft).map_or(Ok(()), |attempt| ask_all(ctx, &attempt, remarks))
+    Attempt::of(request, draft).map_or(Ok(()), |attempt| look_at(ctx.place(), &attempt, remarks))
 }
 
-/// The same about a deletion; `converted` is the object in the version that was named, if that takes a webhook.
-pub(crate) fn validate_deletion(
-    ctx: &Context,
-    request: &Request,
-    kind: &Kind,
-    (object, converted): (&Object, Option<&Value>),
-    remarks: &mut Remarks,
-) -> Result<(), Status> {
-    if !is_used(ctx.store.snapshot(), BINDINGS) {
-        return Ok(());
-    }
-    let (of, old) = match converted {
-        Some(old) => (*kind, old.clone()),
-        None => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
-    };
-    let attempt = Attempt::deletion(request, of, (object, old), request.options.dry_run);
-    attempt.map_or(Ok(()), |attempt| ask_all(ctx, &attempt, remarks))
+/// Whether there are any validating policies.
+pub(crate) fn are_used(snapshot: &Snapshot) -> bool {
+    is_used(snapshot, BINDINGS)
 }
 
 fn is_used(snapshot: &Snapshot, bindings: &'static str) -> bool {
     snapshot.list(bindings, "").next().is_some()
 }
 
-fn ask_all(ctx: &Context, attempt: &Attempt, remarks: &mut Remarks) -> Result<(), Status> {
-    let snapshot = ctx.store.snapshot();
+/// Asks the validating policies about an attempt.
+///
+/// # Errors
+/// As `validate`.
+pub(crate) fn look_at(place: Place, attempt: &Attempt, remarks: &mut Remarks) -> Result<(), Status> {
+    let snapshot = place.snapshot;
+    if !are_used(snapshot) || UNSEEN_GROUPS.contains(&attempt.kind.group) {
+        return Ok(());
+    }
     let mut refusal = None;
     for object in snapshot.list(POLICIES, "") {
         let policy = object.view::<Policy<ValidatingAdmissionPolicy>>();
@@ -85,7 +80,7 @@ fn ask_all(ctx: &Context, attempt: &Attempt, remarks: &mut Remarks) -> Result<()
             if typed.spec.policy_name != *object.key.name {
                 continue;
             }
-            let found = ask(ctx, attempt, &policy, &typed.spec, &mut annotations);
+            let found = ask(place, attempt, &policy, &typed.spec, &mut annotations);
             let names = (&*object.key.name, &*binding.key.name);
             let refused = judge(attempt, names, &typed.spec.validation_actions, found, remarks);
             refusal = refusal.or(refused);
@@ -154,7 +149,7 @@ fn refusal(attempt: &Attempt, why: &str, denial: &Denial) -> Status {
 
 /// What a policy says to a change, by one binding.
 fn ask(
-    ctx: &Context,
+    place: Place,
     attempt: &Attempt,
     policy: &Policy<ValidatingAdmissionPolicy>,
     binding: &ValidatingAdmissionPolicyBindingSpec,
@@ -162,10 +157,10 @@ fn ask(
 ) -> Vec<Denial> {
     let Some(spec) = &policy.policy.spec else { return Vec::new() };
     let ignores = spec.failure_policy.as_deref() == Some("Ignore");
-    let matched = matching::matches(ctx.place(), attempt, spec.match_constraints.as_ref());
+    let matched = matching::matches(place, attempt, spec.match_constraints.as_ref());
     let Some(matched) = matched.filter(|_| {
         binding.match_resources.is_none()
-            || matching::matches(ctx.place(), attempt, binding.match_resources.as_ref()).is_some()
+            || matching::matches(place, attempt, binding.match_resources.as_ref()).is_some()
     }) else {
         return Vec::new();
     };
@@ -176,11 +171,11 @@ fn ask(
     if let Some(why) = unseen(attempt, &matched) {
         return failed(why);
     }
-    let params = match params::of(ctx, attempt, spec.param_kind.as_ref(), binding.param_ref.as_ref()) {
+    let params = match params::of(place, attempt, spec.param_kind.as_ref(), binding.param_ref.as_ref()) {
         Ok(params) => params,
         Err(why) => return failed(format!("failed to configure binding: {why}")),
     };
-    let scene = Scene::of(ctx.place(), attempt, &matched);
+    let scene = Scene::of(place, attempt, &matched);
     let mut denials = Vec::new();
     for param in params {
         let param = param.map(|param| param.value());

@@ -27,7 +27,7 @@ pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request, remarks: &mu
     let kind = resolve(&head.registry, resource)?;
     access::authorize_request(&head.store.snapshot, request)?;
     if kind.verbs == Verbs::CreateOnly || resource.subresource == "token" {
-        return Ok(review::serve(head, now, request, &kind)?);
+        return review::serve(head, now, request, &kind, remarks);
     }
     match (request.verb, resource.subresource.as_str()) {
         (Verb::Connect, _) | (Verb::Get, "log") => {

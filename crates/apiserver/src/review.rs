@@ -5,15 +5,18 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 use stead_api::token::{Bound, BoundTo};
-use stead_api::{Errors, FieldPath, Object, Request, Resource, Status, TokenClaims, User, Verb};
+use stead_api::{Errors, FieldPath, Object, Remarks, Request, Resource, Status, TokenClaims, User, Verb};
 use stead_kinds::Kind;
 
 use crate::access::{self, Attributes};
 use crate::admission::node::restrict_token;
+use crate::attempt::Attempt;
 use crate::authenticate::{DEFAULT_AUDIENCE, authenticate};
+use crate::halt::Halt;
 use crate::reply::SignPlan;
-use crate::{Head, Reply};
+use crate::{Head, Reply, unstored};
 
+const TOKEN_REQUEST: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");
 /// The shortest life of a token.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 const EXPIRATION_SECONDS_DEFAULT: i64 = 3600;
@@ -21,11 +24,28 @@ const EXPIRATION_SECONDS_DEFAULT: i64 = 3600;
 const EXPIRATION_SECONDS_PROJECTED: i64 = 3607;
 const EXPIRATION_SECONDS_EXTENDED: i64 = 24 * 365 * 3600;
 
-pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Reply, Status> {
-    let resource = request.resource().ok_or_else(Status::no_such_path)?;
+pub(crate) fn serve(
+    head: &Head,
+    now: Timestamp,
+    request: &Request,
+    kind: &Kind,
+    remarks: &mut Remarks,
+) -> Result<Reply, Halt> {
     if request.verb != Verb::Create {
-        return Err(Status::method_not_allowed());
+        return Err(Status::method_not_allowed().into());
     }
+    if !unstored::is_concerned(&head.store.snapshot, request) {
+        return Ok(answer(head, now, request, kind)?);
+    }
+    let is_token = request.resource().is_some_and(|resource| resource.subresource == "token");
+    let asked = if is_token { TOKEN_REQUEST } else { (kind.group, kind.version, kind.kind) };
+    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (asked, request.body.clone()))?;
+    let body = unstored::admit(head.place(), attempt, remarks)?;
+    Ok(answer(head, now, &Request { body, ..request.clone() }, kind)?)
+}
+
+fn answer(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result<Reply, Status> {
+    let resource = request.resource().ok_or_else(Status::no_such_path)?;
     if resource.subresource == "token" {
         return token_request(head, now, request, resource);
     }

@@ -8,22 +8,23 @@ use crate::attempt::Attempt;
 use crate::condition::set_condition;
 use crate::draft::{Draft, time_text};
 use crate::halt::Halt;
-use crate::{Context, Reply, target, webhook};
+use crate::{Context, Reply, target, unstored};
 
 const BINDING: (&str, &str, &str) = ("", "v1", "Binding");
 
 /// POST bindings: the older way, which names the pod in the body.
 pub(crate) fn bind_by_body(ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result<Reply, Halt> {
     let pods = *ctx.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+    let bindings = *ctx.registry.find("", "v1", "bindings").ok_or_else(Status::no_such_path)?;
     let name = request.body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    bind(ctx, request, &pods, &name, remarks)
+    bind(ctx, request, (&bindings, &pods), &name, remarks)
 }
 
-/// POST pods/{name}/binding: the only way a pod gets a node.
+/// POST pods/{name}/binding: the only way a pod gets a node. `asked` is the kind that the request names.
 pub(crate) fn bind(
     ctx: &mut Context,
     request: &Request,
-    kind: &Kind,
+    (asked, kind): (&Kind, &Kind),
     name: &str,
     remarks: &mut Remarks,
 ) -> Result<Reply, Halt> {
@@ -31,8 +32,8 @@ pub(crate) fn bind(
     let namespace = target::namespace_of(kind, resource);
     let found = ctx.store.snapshot().find(kind.storage, namespace, name).cloned();
     let pod = found.ok_or_else(|| Status::not_found(kind.group, kind.plural, name))?;
-    let attempt = Attempt::of_subresource(request, *kind, "CREATE", (BINDING, request.body.clone()))?;
-    let body = &webhook::of_body(ctx.place(), attempt, remarks)?;
+    let attempt = Attempt::of_subresource(request, *asked, "CREATE", (BINDING, request.body.clone()))?;
+    let body = &unstored::admit(ctx.place(), attempt, remarks)?;
     let node = body["target"]["name"].as_str().unwrap_or_default();
     if node.is_empty() {
         return Err(Status::bad_request("Required value: target.name").into());

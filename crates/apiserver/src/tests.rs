@@ -15,5 +15,6 @@ mod rights;
 mod rubbish;
 mod rules;
 mod speed;
+mod unstored;
 mod webhooks;
 mod writes;

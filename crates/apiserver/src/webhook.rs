@@ -200,15 +200,11 @@ fn hear(place: Place, attempt: &Attempt, turn: &Turn, remarks: &mut Remarks) -> 
     }
 }
 
-/// Asks all webhooks about what is not stored: an object that is sent to a subresource, a deletion, a connection. What they make of the
-/// object.
+/// Lets the mutating webhooks change what is not stored.
 ///
 /// # Errors
-/// As `validate`, and when a webhook tries to change what there is not.
-pub(crate) fn of_body(place: Place, mut attempt: Attempt, remarks: &mut Remarks) -> Result<Value, Halt> {
-    if !is_concerned(place.snapshot, attempt.request) {
-        return Ok(attempt.new);
-    }
+/// What one says that refuses, the next question, and when a webhook tries to change what there is not.
+pub(crate) fn mutate_unstored(place: Place, attempt: &mut Attempt, remarks: &mut Remarks) -> Result<(), Halt> {
     let mut index = 0;
     for object in place.snapshot.list(MUTATING, "") {
         let configured = object.view::<Configured<MutatingWebhookConfiguration>>();
@@ -216,7 +212,7 @@ pub(crate) fn of_body(place: Place, mut attempt: Attempt, remarks: &mut Remarks)
         for hook in &configured.hooks {
             let turn = Turn { key: &key, hook, round: 0, index };
             index += 1;
-            let Some(told) = hear(place, &attempt, &turn, remarks)? else { continue };
+            let Some(told) = hear(place, attempt, &turn, remarks)? else { continue };
             let patch = told.verdict.patch.as_ref();
             if patch.is_some() && attempt.operation != "CREATE" {
                 turn.mutated(remarks, false);
@@ -227,11 +223,12 @@ pub(crate) fn of_body(place: Place, mut attempt: Attempt, remarks: &mut Remarks)
             if let Some(patch) = patch {
                 turn.patched(remarks, patch);
             }
-            attempt.new = patched.unwrap_or(attempt.new);
+            if let Some(patched) = patched {
+                attempt.new = patched;
+            }
         }
     }
-    validate(place, &attempt, remarks)?;
-    Ok(attempt.new)
+    Ok(())
 }
 
 /// Whether anybody is to be asked about a request.

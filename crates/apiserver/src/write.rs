@@ -39,10 +39,7 @@ fn change(ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result
     match kind.verbs {
         Verbs::All => {}
         Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request, remarks),
-        Verbs::CreateOnly => {
-            let head = Head { store: ctx.store.head().clone(), registry: Arc::clone(ctx.registry) };
-            return read::serve(&head, ctx.now, request, remarks);
-        }
+        Verbs::CreateOnly => return read_again(ctx, request, remarks),
         Verbs::ReadOnly => return Err(Status::method_not_allowed().into()),
     }
     let is_one = matches!(request.verb, Verb::Update | Verb::Patch(_) | Verb::Delete);
@@ -51,7 +48,8 @@ fn change(ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result
     }
     let written = match (request.verb, resource.subresource.as_str()) {
         (Verb::Create, "") if resource.name.is_empty() => create(ctx, request, &kind, remarks)?,
-        (Verb::Create, "binding") => return subresource::bind(ctx, request, &kind, &resource.name, remarks),
+        (Verb::Create, "token") => return read_again(ctx, request, remarks),
+        (Verb::Create, "binding") => return subresource::bind(ctx, request, (&kind, &kind), &resource.name, remarks),
         (Verb::Create, "eviction") => return eviction::evict(ctx, request, &kind, remarks),
         (Verb::Update, name) => update(ctx, request, &kind, Part::of(name)?, remarks)?,
         (Verb::Patch(how), name) => patch(ctx, request, &kind, Part::of(name)?, how, remarks)?,
@@ -64,6 +62,12 @@ fn change(ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result
         Part::Scale => Reply::json(code, scale::of_value(&kind, &written.object.value()).to_string()),
         _ => Reply::object(code, &kind, written.object),
     })
+}
+
+/// What changes nothing, and came here to wait for webhooks.
+fn read_again(ctx: &Context, request: &Request, remarks: &mut Remarks) -> Result<Reply, Halt> {
+    let head = Head { store: ctx.store.head().clone(), registry: Arc::clone(ctx.registry) };
+    read::serve(&head, ctx.now, request, remarks)
 }
 
 /// The body as an object that names itself as the path does.

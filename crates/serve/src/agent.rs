@@ -195,7 +195,13 @@ impl Reach {
         let Some(server) = self.0.upgrade() else { return };
         if stead_apiserver::is_read(&request) {
             let head = server.plane.head();
-            return answer(flat(&server, stead_apiserver::serve_read(&head, crate::clock::now(), &request)));
+            return match stead_apiserver::serve_read(&head, crate::clock::now(), &request) {
+                Reply::Call(plan) => {
+                    let signer = Arc::clone(&server);
+                    server.plane.resume(plan, Box::new(move |reply| answer(flat(&signer, reply))));
+                }
+                reply => answer(flat(&server, reply)),
+            };
         }
         let signer = Arc::clone(&server);
         server.plane.ask(request, Box::new(move |reply| answer(flat(&signer, reply))));
@@ -206,7 +212,6 @@ impl Reach {
 fn flat(server: &Server, reply: Reply) -> Result<Bytes, Status> {
     let reply = match reply {
         Reply::Sign(plan) => crate::auth::sign(server, *plan)?,
-        Reply::Call(_) => return Err(Status::internal("agents read nothing that takes a webhook")),
         other => other,
     };
     match reply.status() {

@@ -150,6 +150,11 @@ impl PlaneHandle {
         let _ = self.asks.send(Ask::Said(id, Box::new(said)));
     }
 
+    /// Has webhooks asked about a request, which is decided here when they have answered.
+    pub fn resume(&self, plan: Box<CallPlan>, answer: Answer) {
+        wait(&self.shared, Waiting::Request(plan, answer));
+    }
+
     /// Ends the plane's thread after what it is doing.
     pub fn stop(&self) {
         let _ = self.asks.send(Ask::Stop);

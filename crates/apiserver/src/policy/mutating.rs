@@ -106,7 +106,7 @@ fn perform(
     if let Some(why) = unseen(attempt, &matched) {
         return excuse(Err(why));
     }
-    let params = match params::of(ctx, attempt, spec.param_kind.as_ref(), binding.param_ref.as_ref()) {
+    let params = match params::of(ctx.place(), attempt, spec.param_kind.as_ref(), binding.param_ref.as_ref()) {
         Ok(params) => params,
         Err(why) => return excuse(Err(format!("failed to configure binding: {why}"))),
     };

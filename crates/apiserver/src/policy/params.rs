@@ -5,22 +5,22 @@ use std::sync::Arc;
 use k8s_openapi::api::admissionregistration::v1::{ParamKind, ParamRef};
 use stead_api::{LabelSelector, Object};
 
-use crate::Context;
 use crate::attempt::Attempt;
+use crate::context::Place;
 
 /// The parameters to evaluate a policy with, one after the other; None once when it has none.
 ///
 /// # Errors
 /// Why there are none although there should be.
 pub(super) fn of(
-    ctx: &Context,
+    place: Place,
     attempt: &Attempt,
     kind: Option<&ParamKind>,
     wanted: Option<&ParamRef>,
 ) -> Result<Vec<Option<Arc<Object>>>, String> {
     let (Some(kind), Some(wanted)) = (kind, wanted) else { return Ok(vec![None]) };
     let (version, name) = (kind.api_version.as_deref().unwrap_or_default(), kind.kind.as_deref().unwrap_or_default());
-    let found = ctx.registry.of_kind(version, name);
+    let found = place.registry.of_kind(version, name);
     let kind =
         found.ok_or_else(|| format!("failed to find resource referenced by paramKind: '{version}, Kind={name}'"))?;
     let given = wanted.namespace.as_deref().unwrap_or_default();
@@ -33,7 +33,7 @@ pub(super) fn of(
         (true, "", own) => own,
         (true, given, _) => given,
     };
-    let snapshot = ctx.store.snapshot();
+    let snapshot = place.snapshot;
     let params: Vec<_> = match (wanted.name.as_deref().unwrap_or_default(), &wanted.selector) {
         ("", Some(selector)) => {
             let selector = LabelSelector::from_typed(Some(selector)).map_err(|error| error.to_string())?;
