@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::status::Status;
 
+mod index;
 mod strategic;
 
 pub use strategic::strategic_merge;
@@ -43,6 +44,8 @@ pub fn json_patch(live: &Value, patch: &Value) -> Result<Value, Status> {
     let mut patched = live.clone();
     let mut copied = 0;
     for operation in &operations {
+        let counted = index::from_the_front(operation, &patched);
+        let operation = counted.as_ref().unwrap_or(operation);
         if let PatchOperation::Copy(copy) = operation {
             copied += copy.from.resolve(&patched).map_or(0, size);
             if copied > COPY_BYTES_MAX {
@@ -122,6 +125,10 @@ mod tests {
             json!([{"op": "test", "path": "/a/f", "value": null}, {"op": "add", "path": "/a/f", "value": ["x"]}]);
         assert_eq!(json_patch(&live, &first), Ok(json!({"a": {"b": [1, 2], "f": ["x"]}, "c": "x"})));
         for bad in [
+            json!([{"op": "remove", "path": "/a/b/-3"}]),
+            json!([{"op": "add", "path": "/a/b/-4", "value": 1}]),
+            json!([{"op": "replace", "path": "/a/b/-3", "value": 1}]),
+            json!([{"op": "remove", "path": "/a/-1"}]),
             json!([{"op": "test", "path": "/a/b", "value": null}]),
             json!([{"op": "test", "path": "/a/b/7", "value": null}]),
             json!([{"op": "test", "path": "/x/y", "value": null}]),
@@ -139,6 +146,18 @@ mod tests {
         assert_eq!(json_patch(&live, &many).map_err(|error| error.code), Err(413));
         let bomb = Value::Array((0..60).map(|n| json!({"op": "copy", "from": "", "path": format!("/k{n}")})).collect());
         assert_eq!(json_patch(&live, &bomb).map_err(|error| error.code), Err(422));
+    }
+
+    #[test]
+    fn negative_indices_count_from_the_end() {
+        let live = json!({"a": [{"n": 1}, {"n": 2}], "-1": "a field"});
+        let patch = json!([{"op": "test", "path": "/a/-1/n", "value": 2}, {"op": "replace", "path": "/a/-2/n", "value": 5},
+            {"op": "add", "path": "/a/-1", "value": {"n": 3}}, {"op": "add", "path": "/a/-4", "value": {"n": 0}},
+            {"op": "remove", "path": "/a/-2"}, {"op": "copy", "from": "/a/-1", "path": "/b"}, {"op": "remove", "path": "/-1"}]);
+        let expected = json!({"a": [{"n": 0}, {"n": 5}, {"n": 3}], "b": {"n": 3}});
+        assert_eq!(json_patch(&live, &patch), Ok(expected));
+        let turn = json!([{"op": "move", "from": "/-3", "path": "/-1"}]);
+        assert_eq!(json_patch(&json!([1, 2, 3]), &turn), Ok(json!([2, 3, 1])));
     }
 
     #[test]

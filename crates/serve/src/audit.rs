@@ -45,7 +45,7 @@ pub struct Audit {
     random: ring::rand::SystemRandom,
 }
 
-/// Where a request came from; an extension of requests while there is an audit log.
+/// Where a request came from; an extension of requests.
 #[derive(Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 

@@ -21,7 +21,7 @@ use stead_api::{Request, Status, Target, User};
 use stead_apiserver::{Extension, Head, Known, Reply, Told};
 
 use crate::Server;
-use crate::forward::forward;
+use crate::forward::{FORWARDED_URI, forward};
 use crate::front_proxy::{FrontProxy, name_user};
 use crate::http::Out;
 use crate::outbound::{Failure, Peer};
@@ -100,6 +100,9 @@ pub async fn serve(
     name_user(&mut parts.headers, if is_document { &aggregator } else { &request.user });
     // The URL says it.
     parts.headers.remove(HOST);
+    if let Ok(uri) = HeaderValue::from_str(parts.uri.path()) {
+        parts.headers.insert(FORWARDED_URI, uri);
+    }
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let Ok((peer, url)) = place(server, &head, extension, &path) else {
         return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, "service unavailable"));

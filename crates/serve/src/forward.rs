@@ -15,11 +15,14 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use crate::Server;
 use crate::http::Out;
 use crate::outbound::{Failure, Peer, whole};
+use crate::{Server, audit};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// The path under which the client asked.
+pub const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// What is said between two neighbours only.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -55,6 +58,9 @@ pub async fn forward(
     *request.uri_mut() = url;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = passed_on(parts.headers);
+    if let Some(audit::Peer(client)) = parts.extensions.get::<audit::Peer>() {
+        add_forwarded_for(request.headers_mut(), &client.ip().to_string());
+    }
     let peer = match &wanted {
         Some(protocol) => {
             request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -112,6 +118,15 @@ fn passed_on(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
+/// Adds the client to those that a request was passed on for.
+fn add_forwarded_for(headers: &mut HeaderMap, client: &str) {
+    let before: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).chain([client]).collect();
+    if let Ok(value) = HeaderValue::from_str(&before.join(", ")) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
 fn passed_back(mut headers: HeaderMap) -> HeaderMap {
     strip(&mut headers);
     headers
@@ -158,6 +173,18 @@ mod tests {
         let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "te"]);
+    }
+
+    #[test]
+    fn the_client_is_added_to_those_before_it() {
+        let mut passed = headers(&[("accept", "*/*")]);
+        add_forwarded_for(&mut passed, "192.0.2.1");
+        assert_eq!(passed.get(FORWARDED_FOR).unwrap(), "192.0.2.1");
+        let mut passed = headers(&[("x-forwarded-for", "a, b")]);
+        passed.append(FORWARDED_FOR, HeaderValue::from_static("c"));
+        add_forwarded_for(&mut passed, "192.0.2.1");
+        let all: Vec<&HeaderValue> = passed.get_all(FORWARDED_FOR).iter().collect();
+        assert_eq!(all, ["a, b, c, 192.0.2.1"]);
     }
 
     #[test]

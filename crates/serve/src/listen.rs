@@ -63,9 +63,7 @@ async fn connection(
     from: Peer,
 ) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        if server.audit.is_some() {
-            request.extensions_mut().insert(from);
-        }
+        request.extensions_mut().insert(from);
         let (server, peer) = (Arc::clone(&server), peer.clone());
         async move { Ok::<_, Infallible>(http::serve(server, peer, request).await) }
     });

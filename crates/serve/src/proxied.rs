@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, LOCATION,
-};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -22,14 +20,13 @@ use stead_apiserver::{ProxiedServer, ProxyPlan};
 use tokio::sync::mpsc;
 
 use crate::Server;
-use crate::forward::{forward, upgrade_of};
+use crate::forward::{FORWARDED_URI, forward, upgrade_of};
 use crate::http::Out;
 use crate::outbound::Peer;
 use crate::trust::Trust;
 use html::Rewriter;
 use links::Links;
 
-const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 /// Pieces of a page on their way.
 const PIECES_MAX: usize = 4;
 

@@ -119,7 +119,7 @@ fn callers_are_named(cluster: &Cluster) {
     let admin = cluster.kubectl(who).ok();
     assert_eq!(
         admin,
-        r#"{"user":["kubernetes-admin"],"groups":["system:masters","system:authenticated"],"token":false}"#
+        r#"{"user":["kubernetes-admin"],"groups":["system:masters","system:authenticated"],"token":false,"for":["127.0.0.1"],"uri":["/apis/wardle.example.com/v1alpha1/whoami"]}"#
     );
     let ann = format!("{who} --as=ann --as-group=team");
     let refused = cluster.kubectl(&ann).fails();

@@ -148,7 +148,8 @@ fn caller(request: &Request<Incoming>) -> Value {
         request.headers().get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
     };
     let has_token = request.headers().contains_key("authorization");
-    json!({"user": all("x-remote-user"), "groups": all("x-remote-group"), "token": has_token})
+    json!({"user": all("x-remote-user"), "groups": all("x-remote-group"), "token": has_token,
+        "for": all("x-forwarded-for"), "uri": all("x-forwarded-uri")})
 }
 
 fn resources() -> Value {
