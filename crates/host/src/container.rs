@@ -12,16 +12,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
-use stead_node::action::{
-    Container, ContainerRef, ContainerSpec, ContainerState, NodeFile, Observation, Reason, Seccomp,
-};
+use stead_node::action::{ContainerRef, ContainerSpec, ContainerState, NodeFile, Observation, Reason, Seccomp};
 
-use crate::record::{self, ContainerRecord, RunningRecord, SandboxRecord, ShimSpec};
-use crate::sandbox::{check_name, node_file};
-use crate::shim::{self, Request, Started, ask};
+use crate::fault::Fault;
+use crate::record::{self, ContainerRecord, Known, RunningRecord, SandboxRecord, ShimSpec, check_name};
+use crate::sandbox::node_file;
+use crate::shim;
+use crate::shim_protocol::{Request, Started, ask};
 use crate::signal::{self, parse_signal};
 use crate::spec::{self, BindMount, Context, DeviceNode};
-use crate::{Fault, Host, log, mount, user};
+use crate::{Host, log, mount, user};
 
 /// A process that survives SIGKILL this long hangs in the kernel.
 const KILL_WAIT: Duration = Duration::from_secs(30);
@@ -33,27 +33,6 @@ const SHIM_WAIT: Duration = Duration::from_secs(30);
 /// How long a shim may take from telling the end to its own.
 const LEAVING_WAIT: Duration = Duration::from_secs(1);
 const LEAVING_PAUSE: Duration = Duration::from_millis(2);
-
-/// What the host remembers of an attempt.
-#[derive(Debug, Clone)]
-pub(crate) struct Known {
-    pub record: ContainerRecord,
-    pub state: ContainerState,
-}
-
-impl Known {
-    pub fn present(&self) -> Container {
-        Container {
-            container: self.record.key(),
-            id: self.record.id.clone(),
-            image_id: self.record.image_id.clone(),
-            state: self.state.clone(),
-        }
-    }
-    pub fn is_running(&self) -> bool {
-        matches!(self.state, ContainerState::Running { .. })
-    }
-}
 
 fn fault(reason: Reason, message: impl ToString) -> Fault {
     Fault { reason, message: message.to_string() }

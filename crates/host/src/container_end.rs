@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use stead_node::action::{ContainerRef, ContainerState, Exit, Observation};
 
-use crate::container::Known;
+use crate::host::Inner;
+use crate::record::Known;
 use crate::record::{self, ContainerRecord, ExitRecord, RunningRecord};
-use crate::{Inner, log, mount};
+use crate::{log, mount};
 
 const TERMINATION_MESSAGE_BYTES_MAX: u64 = 4096;
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stead_node::action::ContainerRef;
 
-use crate::shim::{self, Request};
 use crate::shim_exec::ExecSpec;
+use crate::shim_protocol::{self, Request};
 use crate::{Host, record};
 
 /// What to run.
@@ -48,7 +48,7 @@ impl Exec {
     /// The terminal's size; an error without a terminal.
     pub fn resize(&self, width: u16, height: u16) -> io::Result<()> {
         match &self.terminal {
-            Some(terminal) => shim::resize(terminal, width, height),
+            Some(terminal) => shim_protocol::resize(terminal, width, height),
             None => Err(io::Error::other("the command has no terminal")),
         }
     }
@@ -80,7 +80,7 @@ pub struct Attach {
 
 impl Attach {
     pub fn resize(&mut self, width: u16, height: u16) -> io::Result<()> {
-        shim::ask(&mut self.control, &Request::Resize { width, height }, &[])
+        shim_protocol::ask(&mut self.control, &Request::Resize { width, height }, &[])
     }
 
     /// Blocks until the container has ended.
@@ -97,7 +97,7 @@ impl Attach {
 impl Host {
     /// Starts a command in a running container with the container's own user, environment and directory.
     pub fn exec(&self, key: &ContainerRef, request: &ExecRequest) -> io::Result<Exec> {
-        let known = self.known(key).filter(crate::container::Known::is_running);
+        let known = self.known(key).filter(record::Known::is_running);
         let known =
             known.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "container not found or not running"))?;
         let dir = self.paths.container(key);
@@ -129,7 +129,7 @@ impl Host {
 
     /// Connects to a running container's standard streams from now on.
     pub fn attach(&self, key: &ContainerRef, stdin: bool, stdout: bool, stderr: bool) -> io::Result<Attach> {
-        let known = self.known(key).filter(crate::container::Known::is_running);
+        let known = self.known(key).filter(record::Known::is_running);
         let known =
             known.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "container not found or not running"))?;
         // A terminal has no second output stream.
@@ -149,7 +149,7 @@ impl Host {
             }
         }
         let mut control = UnixStream::connect(&known.record.shim.socket)?;
-        shim::ask(&mut control, &Request::Attach { stdin, stdout, stderr }, &theirs)?;
+        shim_protocol::ask(&mut control, &Request::Attach { stdin, stdout, stderr }, &theirs)?;
         Ok(Attach { streams, control })
     }
 
@@ -247,7 +247,7 @@ fn exec_terminal(mut command: Command) -> io::Result<Exec> {
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     drop(command);
-    let (_, mut fds) = crate::shim_io::receive(&ours, &mut [0; 16])?;
+    let (_, mut fds) = shim_protocol::receive(&ours, &mut [0; 16])?;
     let Some(terminal) = fds.pop() else {
         // No terminal came: the command could not be run, and the reason takes the place of its output.
         let mut why = String::new();

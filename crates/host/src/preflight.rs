@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::mount;
+use crate::record::remove_all;
 
 /// Stacks two directories below `dir` and takes them apart again, as every container's root file system needs it.
 ///
@@ -13,7 +14,7 @@ use crate::mount;
 pub fn check_overlay(dir: &Path) -> io::Result<()> {
     let probe = dir.join("overlay-probe");
     // A probe that was killed may have left its mount.
-    let clear = || mount::unmount(&probe.join("merged")).and_then(|()| crate::remove_all(&probe));
+    let clear = || mount::unmount(&probe.join("merged")).and_then(|()| remove_all(&probe));
     clear()?;
     fs::create_dir_all(probe.join("lower"))?;
     let layers = [probe.join("lower")];

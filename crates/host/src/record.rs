@@ -20,8 +20,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use stead_node::action::{ContainerRef, PodRef};
+use stead_node::action::{Container, ContainerRef, ContainerState, PodRef};
 
+/// Where a cluster keeps what does not outlive a boot; there is one for as long as it has anything on the machine.
 pub fn run_dir(cluster: &str) -> PathBuf {
     Path::new("/run/stead").join(cluster)
 }
@@ -206,4 +207,39 @@ pub fn names_in(dir: &Path) -> io::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// What the host remembers of an attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub record: ContainerRecord,
+    pub state: ContainerState,
+}
+
+impl Known {
+    pub fn present(&self) -> Container {
+        Container {
+            container: self.record.key(),
+            id: self.record.id.clone(),
+            image_id: self.record.image_id.clone(),
+            state: self.state.clone(),
+        }
+    }
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, ContainerState::Running { .. })
+    }
+}
+
+/// Fine when it is not there.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Names become paths and cgroups: no separators, nothing hidden.
+pub(crate) fn check_name(name: &str) -> io::Result<()> {
+    let fits = !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && !name.contains(['/', '\0']);
+    if fits { Ok(()) } else { Err(io::Error::other(format!("invalid name {name:?}"))) }
 }

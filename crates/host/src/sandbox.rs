@@ -13,8 +13,9 @@ use std::process::{Command, Stdio};
 use rustix::mount::MountFlags;
 use stead_node::action::{NodeFile, Observation, Reason, Sandbox, SandboxSpec, SandboxState, Volume};
 
-use crate::record::{self, SandboxRecord};
-use crate::{Fault, Host, mount, remove_all, sys};
+use crate::fault::Fault;
+use crate::record::{self, SandboxRecord, check_name, remove_all};
+use crate::{Host, mount, sys};
 
 const SHM: &str = "mode=1777,size=65536k";
 
@@ -210,12 +211,6 @@ impl Host {
         remove_all(&self.paths.sandbox(uid)).map_err(fault)?;
         Ok(Observation::PodRemoved { pod: uid.to_string() })
     }
-}
-
-/// Names become paths and cgroups: no separators, nothing hidden.
-pub(crate) fn check_name(name: &str) -> io::Result<()> {
-    let fits = !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && !name.contains(['/', '\0']);
-    if fits { Ok(()) } else { Err(io::Error::other(format!("invalid name {name:?}"))) }
 }
 
 pub(crate) fn node_file(file: &NodeFile, path: &str) -> io::Result<String> {

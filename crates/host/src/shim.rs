@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,40 +17,13 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroups;
 use crate::log::{Stream, Writer};
 use crate::record::{self, ContainerRecord, ExitRecord, RunningRecord};
 use crate::shim_io::{Client, Event};
+use crate::shim_protocol::{Answer, Request, Started, receive_terminal, resize};
 use crate::sys::{self, Fork};
-
-/// The first line on the ready pipe.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Started {
-    Running(RunningRecord),
-    /// Nothing runs and nothing is left.
-    Failed(String),
-}
-
-/// What the agent may ask of a shim.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Request {
-    /// Answered once the container runs.
-    Ping,
-    /// Send a signal to the container's first process.
-    Kill { signal: i32 },
-    /// Connect the descriptors that come with this message, in the order stdin, stdout, stderr.
-    Attach { stdin: bool, stdout: bool, stderr: bool },
-    /// The terminal's size.
-    Resize { width: u16, height: u16 },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Answer {
-    Done,
-    Refused(String),
-}
 
 /// Beside the bundle: libcontainer's errors, the innermost first.
 pub const TRACE: &str = "trace";
@@ -422,33 +395,4 @@ fn describe(error: &dyn std::error::Error) -> io::Error {
         source = inner.source();
     }
     io::Error::other(text)
-}
-
-/// libcontainer sends the terminal's other end over the console socket.
-pub fn receive_terminal(listener: &UnixListener) -> io::Result<File> {
-    let (conn, _) = listener.accept()?;
-    let (_, mut fds) = crate::shim_io::receive(&conn, &mut [0; 4096])?;
-    fds.pop().map(File::from).ok_or_else(|| io::Error::other("the console socket brought no terminal"))
-}
-
-pub fn resize(terminal: impl AsFd, width: u16, height: u16) -> io::Result<()> {
-    let size = rustix::termios::Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(terminal, size).map_err(Into::into)
-}
-
-/// For the agent: one request, one answer.
-pub fn ask(conn: &mut UnixStream, request: &Request, fds: &[OwnedFd]) -> io::Result<()> {
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    crate::shim_io::send(conn, &line, fds)?;
-    let mut answer = Vec::new();
-    let mut byte = [0];
-    while conn.read(&mut byte)? == 1 && byte[0] != b'\n' {
-        answer.push(byte[0]);
-    }
-    match serde_json::from_slice(&answer) {
-        Ok(Answer::Done) => Ok(()),
-        Ok(Answer::Refused(why)) => Err(io::Error::other(why)),
-        Err(_) => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-    }
 }

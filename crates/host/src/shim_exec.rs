@@ -14,6 +14,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::shim_protocol::{receive_terminal, send};
 use crate::sys;
 
 /// The argument of `stead shim exec`, as JSON.
@@ -83,8 +84,8 @@ fn run(spec: &ExecSpec) -> io::Result<i32> {
     let pid = Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::other("no pid"))?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     if let (Some(listener), Some(conn)) = (terminal, handover) {
-        let master = crate::shim::receive_terminal(&listener)?;
-        crate::shim_io::send(&conn, b"\n", &[master.into()])?;
+        let master = receive_terminal(&listener)?;
+        send(&conn, b"\n", &[master.into()])?;
     }
     release_streams()?;
     let timeout = spec.timeout_ms.map(Duration::from_millis);

@@ -4,19 +4,14 @@
 //! then the client is dropped.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::PollFlags;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
-};
 
 use crate::log::Stream;
-use crate::shim::{Answer, Request};
+use crate::shim_protocol::{Answer, Request, receive};
 
 /// Output that an attached client has not read yet.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
@@ -210,31 +205,4 @@ impl Sink {
         }
         true
     }
-}
-
-/// Reads bytes and the descriptors that came with them.
-pub fn receive(conn: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = recvmsg(conn, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut fds = Vec::new();
-    for part in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = part {
-            fds.extend(rights);
-        }
-    }
-    Ok((message.bytes, fds))
-}
-
-/// Sends bytes and descriptors in one message.
-pub fn send(conn: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
-    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    let sent = sendmsg(conn, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
-    let mut conn = conn;
-    conn.write_all(&bytes[sent..])
 }

@@ -22,8 +22,9 @@ use nlink::netlink::types::route::{RouteScope, RouteType};
 use nlink::netlink::{Connection, Route};
 use stead_net::Cidr;
 
+use super::config::{ID_LEN, NetworkConfig, NetworkError, PodNet};
+use super::digest::fnv1a;
 use super::ipam::Pool;
-use super::{ID_LEN, NetworkConfig, NetworkError, PodNet};
 
 /// Where a pod sends everything. No interface has this address: both sides know each other's hardware address.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -323,7 +324,7 @@ pub fn finish_removal(removal: Removal) -> Result<(), NetworkError> {
 
 fn remove_pod(name: &str, netns: &Path) -> Result<(), NetworkError> {
     let failed = |e| fail("remove interface", name, e);
-    super::current_thread_runtime()?.block_on(async {
+    current_thread_runtime()?.block_on(async {
         let route = Connection::<Route>::new().map_err(failed)?;
         route.del_link_if_exists(name).await.map_err(failed)
     })?;
@@ -392,7 +393,7 @@ fn parse_alias(link: &LinkMessage) -> Option<(String, Ipv4Addr)> {
 
 /// Eight characters that stand for a pod's uid in its interface's name: 40 bits of FNV-1a.
 fn short_hash(text: &str) -> String {
-    let hash = super::rules::fnv1a(text.as_bytes());
+    let hash = fnv1a(text.as_bytes());
     let digits = b"0123456789abcdefghijklmnopqrstuv";
     (0..8).map(|i| char::from(digits[(hash >> (i * 5) & 31) as usize])).collect()
 }
@@ -427,4 +428,11 @@ fn fail(
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> NetworkError {
     NetworkError::new(op, target.to_string(), source)
+}
+
+pub fn current_thread_runtime() -> Result<tokio::runtime::Runtime, NetworkError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| NetworkError::new("start", "network runtime", e))
 }

@@ -10,12 +10,13 @@
 //! Assumes: root, and one [`Network`] per cluster id at a time. IPv4 only.
 //! Everything is done through netlink; no program is run.
 
+mod config;
+mod digest;
 mod ipam;
 mod links;
 mod rules;
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -23,67 +24,11 @@ use std::thread::JoinHandle;
 use stead_net::Cidr;
 use stead_net::proxy::Ruleset;
 
-use links::Links;
+pub use config::{NetworkConfig, NetworkError, NodeRange, PodNet};
+
+use config::ID_LEN;
+use links::{Links, current_thread_runtime};
 use rules::Rules;
-
-/// What a cluster's network looks like on this machine.
-#[derive(Debug, Clone)]
-pub struct NetworkConfig {
-    /// At least six lower-case letters and digits; its first six name the interfaces.
-    pub cluster_id: String,
-    /// `netns/<uid>` is made below it.
-    pub run_dir: PathBuf,
-    /// The range of all pods, `10.244.0.0/16`.
-    pub pod_range: Cidr,
-    /// The range of all Services, `10.96.0.0/16`.
-    pub service_range: Cidr,
-    /// The DNS Service's address: it is the machine's own, so that the DNS server can listen on it.
-    pub dns_ip: Ipv4Addr,
-    /// The nodes that run in this process. A node's own address is the first one of its range.
-    pub nodes: Vec<NodeRange>,
-}
-
-/// A node and its part of the pod range (`spec.podCIDR`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRange {
-    pub name: String,
-    pub range: Cidr,
-}
-
-impl NodeRange {
-    /// The address the node goes by: the first of its range.
-    pub fn node_ip(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.range.first()) + 1)
-    }
-}
-
-/// A pod's place in the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodNet {
-    pub ip: Ipv4Addr,
-    /// The pinned namespace, to be joined by the pod's containers.
-    pub netns: PathBuf,
-}
-
-/// What could not be done, to what, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("{op} {target}: {source}")]
-pub struct NetworkError {
-    pub op: &'static str,
-    pub target: String,
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-impl NetworkError {
-    fn new(
-        op: &'static str,
-        target: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> NetworkError {
-        NetworkError { op, target: target.into(), source: source.into() }
-    }
-}
 
 type Job = Box<dyn FnOnce(&mut State) + Send>;
 
@@ -224,13 +169,6 @@ impl State {
     }
 }
 
-fn current_thread_runtime() -> Result<tokio::runtime::Runtime, NetworkError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| NetworkError::new("start", "network runtime", e))
-}
-
 fn thread_gone(op: &'static str) -> NetworkError {
     NetworkError::new(op, "network", "the network thread ended")
 }
@@ -262,9 +200,6 @@ fn check_config(config: &NetworkConfig) -> Result<(), NetworkError> {
     }
     Ok(())
 }
-
-/// How much of the cluster id fits into interface names (15 characters in all).
-const ID_LEN: usize = 6;
 
 #[cfg(test)]
 mod tests;

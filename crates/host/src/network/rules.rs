@@ -8,20 +8,21 @@
 
 mod base;
 mod port;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use nlink::netlink::netfilter::{ConntrackFilter, ConntrackStatus, IpProtocol};
-use nlink::netlink::nftables::{Chain, Family, Rule, Set, SetElement, Verdict};
+use nlink::netlink::nftables::Verdict;
 use nlink::netlink::{Connection, Netfilter, Nftables};
 use stead_net::proxy::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
 
-use super::{NetworkConfig, NetworkError};
+use super::config::{NetworkConfig, NetworkError};
 use base::Base;
-use port::{AffinitySet, Rendered, SharedKey};
+use port::Rendered;
+use table::{AffinitySet, FAMILY, SharedKey, Step};
 
-const FAMILY: Family = Family::Ip;
 /// As many elements as surely fit into one netlink attribute (64 KiB).
 const ELEMENTS_PER_MESSAGE: usize = 256;
 /// Room for some 50,000 Service ports in one transaction.
@@ -140,20 +141,6 @@ impl Rules {
     }
 }
 
-/// One message of a transaction.
-enum Step {
-    AddTable,
-    DeleteTable,
-    AddChain(Box<Chain>),
-    FlushChain(String),
-    DeleteChain(String),
-    AddRule(Box<Rule>),
-    AddSet(Box<Set>),
-    DeleteSet(String),
-    AddElements(Box<Set>, Vec<SetElement>),
-    DeleteElements(Box<Set>, Vec<SetElement>),
-}
-
 /// The steps from `known` to `wanted`. Everything that refers to a chain or set goes before it and comes after it.
 fn change(base: &Base, known: Applied, wanted: Ruleset, steps: &mut Vec<Step>) -> Applied {
     let Applied { ruleset, mut claims } = known;
@@ -198,7 +185,7 @@ fn change(base: &Base, known: Applied, wanted: Ruleset, steps: &mut Vec<Step>) -
     }
     for (key, chain) in elements.added {
         let element = match chain {
-            Some(name) => key.element().verdict(Verdict::GotoTo(base::chain_name(&name))),
+            Some(name) => key.element().verdict(Verdict::GotoTo(table::chain_name(&name))),
             None => key.element(),
         };
         steps.push(Step::AddElements(Box::new(base.shared(key)), vec![element]));
@@ -274,11 +261,6 @@ fn move_claims(claims: &mut Claims, going: &BTreeMap<PortId, Rendered>, coming: 
         }
     }
     moved
-}
-
-/// 64-bit FNV-1a: short, stable names for chains and interfaces.
-pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn fail(op: &'static str, target: &str, source: nlink::Error) -> NetworkError {

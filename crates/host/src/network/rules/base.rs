@@ -7,15 +7,15 @@
 
 use nlink::netlink::nftables::types::{CtStatus, FibFlags, FibResult, PacketField};
 use nlink::netlink::nftables::{
-    BaseChain, Chain, ChainName, CmpOp, CtKey, Expr, FilterHook, LookupExpr, MetaKey, NatHook, PayloadBase, Priority,
-    Register, Rule, Set, SetKeyType,
+    BaseChain, Chain, CmpOp, CtKey, Expr, FilterHook, LookupExpr, MetaKey, NatHook, PayloadBase, Priority, Register,
+    Rule, Set, SetKeyType,
 };
 use nlink::netlink::types::route::RouteType;
 use stead_net::Cidr;
 
-use super::port::{AffinitySet, SharedKey};
-use super::{FAMILY, Step, fnv1a};
-use crate::network::{NetworkConfig, NodeRange};
+use super::table::{AffinitySet, FAMILY, SharedKey, SharedSet, Step, chain_name};
+use crate::network::config::{NetworkConfig, NodeRange};
+use crate::network::digest::fnv1a;
 
 /// Elements that one session affinity set may hold; further clients are balanced without memory.
 const AFFINITY_CLIENTS_MAX: u32 = 65_536;
@@ -203,44 +203,6 @@ impl Base {
 
 const SERVICES: &str = "services";
 const NODE_PORTS: &str = "node-ports";
-
-/// The sets that all Service ports share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SharedSet {
-    /// Address, protocol, port → chain.
-    Addresses,
-    /// Protocol, port → chain, on every address of the machine.
-    NodePorts,
-    /// Addresses of Services without endpoints.
-    RefusedAddresses,
-    RefusedNodePorts,
-    /// Endpoints, as pairs of equal addresses: who asks a Service and is chosen himself.
-    Hairpin,
-}
-
-impl SharedSet {
-    const ALL: [SharedSet; 5] = [
-        SharedSet::Addresses,
-        SharedSet::NodePorts,
-        SharedSet::RefusedAddresses,
-        SharedSet::RefusedNodePorts,
-        SharedSet::Hairpin,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            SharedSet::Addresses => "addresses",
-            SharedSet::NodePorts => "node-ports",
-            SharedSet::RefusedAddresses => "refused-addresses",
-            SharedSet::RefusedNodePorts => "refused-node-ports",
-            SharedSet::Hairpin => "hairpin",
-        }
-    }
-}
-
-pub fn chain_name(name: &str) -> ChainName {
-    ChainName::new(name).expect("chain names are short and without NUL")
-}
 
 /// `expressions` behind those the rule has.
 fn with(rule: Rule, expressions: Vec<Expr>) -> Rule {

@@ -5,17 +5,17 @@
 //! client had before, and translates. A pool without endpoints drops (N-09, N-11); a port without any is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
 use nlink::netlink::nftables::types::{FibFlags, SetDataType};
 use nlink::netlink::nftables::{
     Expr, LookupExpr, NumgenKind, RawExpr, Register, Rule, Set, SetElement, SetKeyType, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
-use stead_net::proxy::{Endpoint, PortId, Protocol, ServicePort};
+use stead_net::proxy::{Endpoint, PortId, ServicePort};
 
-use super::base::{Base, SOURCE, SharedSet, chain_name};
-use super::fnv1a;
+use super::base::{Base, SOURCE};
+use super::table::{AffinitySet, SharedKey, chain_name};
+use crate::network::digest::fnv1a;
 
 /// What one Service port puts into the kernel.
 #[derive(Default)]
@@ -25,48 +25,6 @@ pub struct Rendered {
     pub affinity: BTreeSet<AffinitySet>,
     /// Elements of the shared sets, with the chain they lead to.
     pub shared: BTreeMap<SharedKey, Option<String>>,
-}
-
-/// The set that remembers which clients an endpoint has served lately (N-08).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AffinitySet {
-    pub name: String,
-    pub seconds: u32,
-}
-
-/// The key of an element of a shared set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SharedKey {
-    Address(Ipv4Addr, Protocol, u16),
-    NodePort(Protocol, u16),
-    RefusedAddress(Ipv4Addr, Protocol, u16),
-    RefusedNodePort(Protocol, u16),
-    Hairpin(Ipv4Addr),
-}
-
-impl SharedKey {
-    pub fn set(self) -> SharedSet {
-        match self {
-            SharedKey::Address(..) => SharedSet::Addresses,
-            SharedKey::NodePort(..) => SharedSet::NodePorts,
-            SharedKey::RefusedAddress(..) => SharedSet::RefusedAddresses,
-            SharedKey::RefusedNodePort(..) => SharedSet::RefusedNodePorts,
-            SharedKey::Hairpin(..) => SharedSet::Hairpin,
-        }
-    }
-
-    pub fn element(self) -> SetElement {
-        let end = |protocol: Protocol, port| [SetElement::inet_proto(protocol.number()), SetElement::port(port)];
-        match self {
-            SharedKey::Address(ip, protocol, port) | SharedKey::RefusedAddress(ip, protocol, port) => {
-                SetElement::concat([SetElement::ipv4(ip)].into_iter().chain(end(protocol, port)))
-            }
-            SharedKey::NodePort(protocol, port) | SharedKey::RefusedNodePort(protocol, port) => {
-                SetElement::concat(end(protocol, port))
-            }
-            SharedKey::Hairpin(ip) => SetElement::concat([SetElement::ipv4(ip), SetElement::ipv4(ip)]),
-        }
-    }
 }
 
 pub fn render(base: &Base, id: &PortId, port: &ServicePort) -> Rendered {
