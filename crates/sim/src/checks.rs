@@ -12,13 +12,8 @@ pub mod order;
 pub mod owners;
 pub mod rollout;
 
-use std::sync::Arc;
-
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use stead_api::Object;
-
-use crate::ledger::Ledger;
 
 /// An invariant, as ARCHITECTURE.md words it.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,14 +77,6 @@ pub fn is_ready(pod: &Pod) -> bool {
 
 pub fn is_finished(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Failed" | "Succeeded"))
-}
-
-/// The set that controls an object, if it exists, and the object's ordinal.
-fn set_of(ledger: &Ledger, object: &Object) -> Option<(Arc<StatefulSet>, i32)> {
-    let owner = object.meta.controller().filter(|owner| owner.kind == "StatefulSet")?;
-    let set = ledger.find(stead_control::names::STATEFUL_SET, &object.key.namespace, &owner.name)?;
-    let ordinal = object.key.name.rsplit_once('-')?.1.parse().ok()?;
-    (set.meta.uid == owner.uid).then(|| (set.view::<StatefulSet>(), ordinal))
 }
 
 fn is_ordered(set: &StatefulSet) -> bool {

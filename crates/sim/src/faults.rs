@@ -5,45 +5,45 @@ use jiff::SignedDuration;
 use crate::checks::Verdict;
 use crate::world::{Message, World, after};
 
-/// One fault, and when the next one strikes.
-pub fn strike(world: &mut World) -> Verdict {
-    if !world.faults {
-        return Ok(());
-    }
-    let wait = world.chance.millis(200, 15_000);
-    world.send_in(wait, Message::Fault);
-    let node = world.chance.below(world.nodes.len() as u64) as usize;
-    match world.chance.below(13) {
-        0..3 if world.server.plane.is_some() => world.crash_server(true),
-        3..6 if world.nodes[node].agent.is_some() => world.crash_agent(node, false),
-        6 => world.crash_agent(node, true),
-        7..9 if !world.nodes[node].is_cut_off => {
-            let most = if world.chance.percent(25) { 100_000 } else { 8000 };
-            let span = world.chance.millis(100, most);
-            world.cut_off(node, span);
-            Ok(())
-        }
-        9 => {
-            world.say(&format!("the way to node {node} is slow"));
-            let span = world.chance.millis(1000, 60_000);
-            world.nodes[node].slow_until = Some(after(world.now, span));
-            Ok(())
-        }
-        10 => {
-            let span = world.chance.millis(100, 15_000);
-            world.server.full_until = Some(after(world.now, span));
-            Ok(())
-        }
-        11 => {
-            world.set_clock_forward();
-            Ok(())
-        }
-        12 => world.set_clock_back(),
-        _ => Ok(()),
-    }
-}
-
 impl World {
+    /// One fault, and when the next one strikes.
+    pub fn strike(&mut self) -> Verdict {
+        if !self.faults {
+            return Ok(());
+        }
+        let wait = self.chance.millis(200, 15_000);
+        self.send_in(wait, Message::Fault);
+        let node = self.chance.below(self.nodes.len() as u64) as usize;
+        match self.chance.below(13) {
+            0..3 if self.server.plane.is_some() => self.crash_server(true),
+            3..6 if self.nodes[node].agent.is_some() => self.crash_agent(node, false),
+            6 => self.crash_agent(node, true),
+            7..9 if !self.nodes[node].is_cut_off => {
+                let most = if self.chance.percent(25) { 100_000 } else { 8000 };
+                let span = self.chance.millis(100, most);
+                self.cut_off(node, span);
+                Ok(())
+            }
+            9 => {
+                self.say(&format!("the way to node {node} is slow"));
+                let span = self.chance.millis(1000, 60_000);
+                self.nodes[node].slow_until = Some(after(self.now, span));
+                Ok(())
+            }
+            10 => {
+                let span = self.chance.millis(100, 15_000);
+                self.server.full_until = Some(after(self.now, span));
+                Ok(())
+            }
+            11 => {
+                self.set_clock_forward();
+                Ok(())
+            }
+            12 => self.set_clock_back(),
+            _ => Ok(()),
+        }
+    }
+
     /// Everything that is down comes up soon, and every way is open.
     pub fn repair(&mut self) {
         if self.server.plane.is_none() {

@@ -1,21 +1,25 @@
 //! The simulator: one cluster in one queue of messages, with faults, checked after every step.
 //!
 //! The plane and the node agents are the real ones; disk, network, machines and people are values in `world.rs`. A seed is a history:
-//! the same seed gives the same messages, to the byte. Start at `world.rs` (the loop), then `checks.rs` (what must hold), `monkey.rs`
+//! the same seed gives the same messages, to the byte. Start at `history.rs` (the loop), then `checks.rs` (what must hold), `monkey.rs`
 //! (what people do), `faults.rs` (what goes wrong).
 
 mod chance;
 pub mod checks;
 mod clock;
 mod faults;
+mod history;
+mod judge;
 mod ledger;
 mod machine;
 mod manifests;
 mod monkey;
 mod node;
 mod pager;
+mod parts;
 mod server;
 mod trace;
+mod turns;
 mod watcher;
 mod webhook;
 mod world;

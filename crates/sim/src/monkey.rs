@@ -17,7 +17,7 @@ use stead_api::{KindName, Object, Request, Target, Verb};
 use crate::Sabotage;
 use crate::chance::Chance;
 use crate::manifests::{DATABASES, HOLD, NAMESPACES, SETS};
-use crate::server::{From, Sender, admin};
+use crate::parts::{From, Monkey, Sender, admin};
 use crate::world::{Message, World};
 
 type Act = fn(&mut World);
@@ -42,18 +42,10 @@ const ACTS: &[(u64, Act)] = &[
     (6, World::churn),
 ];
 
-/// What people are like.
-pub struct Monkey {
-    acts: u64,
-    weights: Vec<u64>,
-    is_hasty: bool,
-}
-
-impl Monkey {
-    pub fn new(chance: &mut Chance) -> Monkey {
-        let weights = ACTS.iter().map(|(weight, _)| weight * [0, 1, 1, 1, 4][chance.below(5) as usize]).collect();
-        Monkey { acts: 0, weights, is_hasty: chance.percent(20) }
-    }
+/// The people of one history.
+pub fn people(chance: &mut Chance) -> Monkey {
+    let weights = ACTS.iter().map(|(weight, _)| weight * [0, 1, 1, 1, 4][chance.below(5) as usize]).collect();
+    Monkey { acts: 0, weights, is_hasty: chance.percent(20) }
 }
 
 pub fn core(namespace: &str) -> String {

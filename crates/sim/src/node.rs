@@ -1,96 +1,17 @@
 //! A node: an agent that may die, a machine that goes on without it, and the way to the server.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
 use stead_api::{Key, Request, Resource, Status, Verb};
-use stead_node::action::{Action, ContainerRef, Machine as Facts};
-use stead_node::{Input, NodeAgent, NodeConfig, Output, node_user};
+use stead_node::action::{Action, ContainerRef};
+use stead_node::{Input, NodeAgent, Output, node_user};
 
 use crate::Sabotage;
 use crate::checks::{Verdict, machines};
 use crate::machine::{Machine, short, show, show_observation};
-use crate::server::{From, Sender, show_target};
-use crate::world::{Message, World, after, start_of_time};
-
-pub struct Node {
-    pub name: String,
-    pub agent: Option<NodeAgent>,
-    /// Rises with every start of the agent; what was meant for an earlier one is lost.
-    pub life: u64,
-    pub machine: Machine,
-    pub alarm: Option<Timestamp>,
-    /// Names one stream of heads; a new one begins with a whole head.
-    pub link: u64,
-    pub is_cut_off: bool,
-    /// How often it was cut off.
-    pub cuts: u64,
-    newest_head: Timestamp,
-    /// Until when its heads come late.
-    pub slow_until: Option<Timestamp>,
-    fence_after: Option<SignedDuration>,
-    address: Ipv4Addr,
-    network: Ipv4Addr,
-    /// Actions under way, by a number in order.
-    under_way: BTreeMap<u64, Action>,
-    next_action: u64,
-}
-
-impl Node {
-    pub fn new(index: usize, fences: bool) -> Node {
-        let number = index as u8;
-        let network = Ipv4Addr::new(10, 244 + number, 0, 0);
-        Node {
-            name: format!("n{index}"),
-            agent: None,
-            life: 0,
-            machine: Machine::new(network),
-            alarm: None,
-            link: 0,
-            is_cut_off: false,
-            cuts: 0,
-            newest_head: start_of_time(),
-            slow_until: None,
-            fence_after: fences.then(|| SignedDuration::from_secs(35)),
-            address: Ipv4Addr::new(192, 168, 0, number + 1),
-            network,
-            under_way: BTreeMap::new(),
-            next_action: 0,
-        }
-    }
-
-    fn config(&self) -> NodeConfig {
-        NodeConfig {
-            name: self.name.clone(),
-            node_ip: IpAddr::V4(self.address),
-            pod_cidr: format!("{}/16", self.network),
-            dns_ip: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)),
-            domain: "cluster.local".into(),
-            volumes_dir: format!("/{}/volumes", self.name).into(),
-            machine: Facts {
-                machine_id: self.name.clone(),
-                boot_id: self.machine.boot.to_string(),
-                kernel_version: "6.1".into(),
-                os_image: "none".into(),
-                architecture: "amd64".into(),
-                runtime_version: "fake://1".into(),
-                cpus: 16,
-                memory_bytes: 64 << 30,
-                disk_bytes: 1 << 40,
-                disk_free_bytes: 1 << 39,
-            },
-            max_pods: 110,
-            labels: BTreeMap::new(),
-            port: 10250,
-            version: "v1.36.0".into(),
-            user: node_user(&self.name),
-            fence_after: self.fence_after,
-            disk_pressure: stead_node::Threshold::DISK_PRESSURE,
-        }
-    }
-}
+use crate::parts::{From, Sender};
+use crate::server::show_target;
+use crate::world::{Message, World, after};
 
 impl World {
     pub fn start_agent(&mut self, node: usize, life: u64) {

@@ -11,9 +11,8 @@ use stead_store::Snapshot;
 use crate::Sabotage;
 use crate::chance::Chance;
 use crate::checks::{self, Verdict, violated};
-use crate::server::admin;
+use crate::parts::admin;
 use crate::watcher::{name_of, revision_of};
-use crate::world::{Message, World};
 
 /// A list that has begun.
 struct Reading {
@@ -39,7 +38,7 @@ fn page(kind: KindName, limit: u64, token: &str) -> Request {
 }
 
 impl Pager {
-    fn turn(&mut self, head: &Head, now: jiff::Timestamp, chance: &mut Chance, sabotage: Sabotage) -> Verdict {
+    pub fn turn(&mut self, head: &Head, now: jiff::Timestamp, chance: &mut Chance, sabotage: Sabotage) -> Verdict {
         let mut reading = self.reading.take().unwrap_or_else(|| Reading {
             kind: if chance.percent(50) { POD } else { EVENT },
             then: head.store.snapshot.clone(),
@@ -77,21 +76,5 @@ impl Pager {
             return violated(&checks::PAGED, format!("{kind} at {begun}: pages gave {:?}, not {then:?}", reading.seen));
         }
         Ok(())
-    }
-}
-
-impl World {
-    /// Reads one page; the pages of one list are minutes apart at times.
-    pub fn page_turn(&mut self) -> Verdict {
-        let most = if self.chance.percent(10) { 30_000 } else { 1500 };
-        let wait = self.chance.millis(20, most);
-        self.send_in(wait, Message::Page);
-        if self.server.plane.is_none() {
-            return Ok(());
-        }
-        self.say("a page is read");
-        let (head, now) = (self.server.head.clone(), self.clock());
-        let sabotage = if self.chance.percent(20) { self.sabotage } else { Sabotage::None };
-        self.pager.turn(&head, now, &mut self.chance, sabotage)
     }
 }

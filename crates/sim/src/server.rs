@@ -3,81 +3,22 @@
 //! As in serve: requests that arrive during a commit form the next batch; replies and heads leave when the commit is on disk. A crash
 //! loses the plane and everything waiting; the batch under way is on disk or not, whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 use stead_api::call::Answer;
-use stead_api::{Key, KindName, Request, Revision, Status};
+use stead_api::{Key, KindName, Request, Status};
 use stead_apiserver::{Bootstrap, Cluster, Head, Reply, is_read, serve_read};
-use stead_control::names::{DEPLOYMENT, REPLICA_SET, STATEFUL_SET};
 use stead_control::{Batch, CallId, Plane, Released};
 use stead_node::Input;
 use stead_store::Record;
 
 use crate::Sabotage;
 use crate::checks::{self, Verdict, Violation, disk, machines, violated};
-use crate::webhook::Waiting;
+use crate::parts::{Disk, From, Sender, Waiting};
 use crate::world::{Message, World};
-
-/// Who asked, and whether the answer gets lost on its way.
-pub struct Sender {
-    pub from: From,
-    pub loses_reply: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum From {
-    Agent {
-        node: usize,
-        life: u64,
-        id: u64,
-    },
-    User,
-    /// Nobody waits for the answer: a copy of a request, or one whose sender has given it up for lost.
-    Nobody,
-}
-
-#[derive(Default)]
-pub struct Disk {
-    pub objects: BTreeMap<Key, Bytes>,
-    pub revision: Revision,
-}
-
-impl Disk {
-    /// Forgets what controllers say of the world: they can say it again.
-    pub fn wipe_statuses(&mut self) {
-        for (key, json) in &mut self.objects {
-            if [STATEFUL_SET, DEPLOYMENT, REPLICA_SET].contains(&key.kind) {
-                let mut value: Value = serde_json::from_slice(json).unwrap_or_default();
-                value["status"] = json!({});
-                *json = value.to_string().into();
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-pub struct Server {
-    pub plane: Option<Plane>,
-    /// Rises with every crash.
-    pub life: u64,
-    pub disk: Disk,
-    before_last: Option<(BTreeMap<Key, Bytes>, Revision)>,
-    pub head: Head,
-    inbox: Vec<(Sender, Request)>,
-    in_flight: Option<(Batch, Vec<Sender>)>,
-    /// Until when the disk refuses writes, and whether it has refused the batch under way.
-    pub full_until: Option<Timestamp>,
-    is_refused: bool,
-    alarm: Option<Timestamp>,
-    /// The newest revision that anybody was told of.
-    told: Revision,
-    pub restored: Revision,
-}
 
 pub fn cluster() -> Cluster {
     Cluster {
@@ -373,13 +314,4 @@ pub fn show_target(request: &Request) -> String {
     let Some(r) = request.resource() else { return String::new() };
     let parts = [&r.plural, &r.namespace, &r.name, &r.subresource];
     parts.into_iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("/")
-}
-
-/// The user of people: may do everything.
-pub fn admin() -> Arc<stead_api::User> {
-    Arc::new(stead_api::User {
-        name: "admin".into(),
-        groups: vec!["system:masters".into(), "system:authenticated".into()],
-        ..stead_api::User::default()
-    })
 }

@@ -13,28 +13,27 @@ use stead_apiserver::{Head, Reply, WatchPlan, serve_read, watch_bookmark, watch_
 use crate::Sabotage;
 use crate::chance::Chance;
 use crate::checks::{self, Verdict, Violation, violated};
-use crate::server::admin;
-use crate::world::{Message, World};
+use crate::parts::admin;
 
 /// How much of what was delivered is kept to compare a second cursor with.
-const SEEN_MAX: usize = 64;
+pub const SEEN_MAX: usize = 64;
 
 #[derive(Clone, Debug, PartialEq)]
-struct Seen {
-    revision: Revision,
-    change: String,
-    name: String,
+pub struct Seen {
+    pub revision: Revision,
+    pub change: String,
+    pub name: String,
 }
 
 pub struct Watcher {
-    resource: Resource,
-    selector: &'static str,
-    plan: Option<Box<WatchPlan>>,
+    pub resource: Resource,
+    pub selector: &'static str,
+    pub plan: Option<Box<WatchPlan>>,
     /// The fold: name and revision.
-    objects: BTreeMap<String, Revision>,
+    pub objects: BTreeMap<String, Revision>,
     /// The newest revision that was delivered or promised by a bookmark.
-    at: Revision,
-    seen: VecDeque<Seen>,
+    pub at: Revision,
+    pub seen: VecDeque<Seen>,
 }
 
 impl Watcher {
@@ -58,7 +57,7 @@ impl Watcher {
         request
     }
 
-    fn watch_from(&self, head: &Head, now: Timestamp, revision: Revision) -> Result<Box<WatchPlan>, Violation> {
+    pub fn watch_from(&self, head: &Head, now: Timestamp, revision: Revision) -> Result<Box<WatchPlan>, Violation> {
         let mut request = self.request(Verb::Watch);
         request.options.resource_version = revision.to_string();
         match serve_read(head, now, &request) {
@@ -68,7 +67,7 @@ impl Watcher {
     }
 
     /// Whether a watch from where we are is refused or ends.
-    fn is_told(&self, head: &Head, now: Timestamp) -> bool {
+    pub fn is_told(&self, head: &Head, now: Timestamp) -> bool {
         let mut request = self.request(Verb::Watch);
         request.options.resource_version = self.at.to_string();
         match serve_read(head, now, &request) {
@@ -78,7 +77,7 @@ impl Watcher {
     }
 
     /// Lists, and watches from there.
-    fn begin(&mut self, head: &Head, now: Timestamp) -> Verdict {
+    pub fn begin(&mut self, head: &Head, now: Timestamp) -> Verdict {
         let (_, body) = serve_read(head, now, &self.request(Verb::List)).flat();
         let list: Value = serde_json::from_slice(&body).unwrap_or_default();
         self.at = revision_of(&list);
@@ -119,7 +118,7 @@ impl Watcher {
     }
 
     /// Takes everything there is, and compares with the list.
-    fn catch_up(&mut self, head: &Head, now: Timestamp, sabotage: Sabotage) -> Verdict {
+    pub fn catch_up(&mut self, head: &Head, now: Timestamp, sabotage: Sabotage) -> Verdict {
         let Some(mut plan) = self.plan.take() else { return Ok(()) };
         loop {
             let frames = match watch_next(&mut plan, head, now) {
@@ -148,7 +147,7 @@ impl Watcher {
         Ok(())
     }
 
-    fn bookmark(&mut self, head: &Head, sabotage: Sabotage) -> Verdict {
+    pub fn bookmark(&mut self, head: &Head, sabotage: Sabotage) -> Verdict {
         let Some(plan) = &self.plan else { return Ok(()) };
         let frame: Value = serde_json::from_slice(&watch_bookmark(plan, head)).unwrap_or_default();
         let early = if sabotage == Sabotage::BookmarkEarly { 1000 } else { 0 };
@@ -161,7 +160,7 @@ impl Watcher {
     }
 
     /// A second cursor from a place in the past delivers the same.
-    fn resume(&self, head: &Head, now: Timestamp, from: usize, sabotage: Sabotage) -> Verdict {
+    pub fn resume(&self, head: &Head, now: Timestamp, from: usize, sabotage: Sabotage) -> Verdict {
         let Some(first) = self.seen.get(from) else { return Ok(()) };
         let mut plan = self.watch_from(head, now, first.revision)?;
         let mut other = Watcher { objects: BTreeMap::new(), seen: VecDeque::new(), plan: None, ..self.copy() };
@@ -228,38 +227,4 @@ pub fn revision_of(object: &Value) -> Revision {
 pub fn name_of(object: &Value) -> String {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     format!("{}/{}", text("namespace"), text("name"))
-}
-
-impl World {
-    pub fn watch_turn(&mut self, index: usize) -> Verdict {
-        let most = if self.chance.percent(5) { 120_000 } else { 6000 };
-        let wait = self.chance.millis(50, most);
-        self.send_in(wait, Message::Watch(index));
-        if self.server.plane.is_none() {
-            return Ok(());
-        }
-        self.say(&format!("watcher {index} reads"));
-        let (head, now, restored) = (self.server.head.clone(), self.clock(), self.server.restored);
-        let sabotage = if self.chance.percent(20) { self.sabotage } else { Sabotage::None };
-        let (bookmarks, resumes) = (self.chance.percent(30), self.chance.percent(30));
-        let (breaks, place) = (self.chance.percent(10), self.chance.below(SEEN_MAX as u64) as usize);
-        let watcher = &mut self.watchers[index];
-        // A new server knows nothing from before its start, and must say so; a client lists again then.
-        if watcher.plan.is_none() || watcher.at < restored {
-            if watcher.plan.is_some() && !watcher.is_told(&head, now) {
-                let detail = format!("a watch from {} goes on in a server that begins at {restored}", watcher.at);
-                return violated(&checks::RELIABLE, detail);
-            }
-            watcher.begin(&head, now)?;
-        }
-        if breaks {
-            watcher.plan = Some(watcher.watch_from(&head, now, watcher.at)?);
-        }
-        watcher.catch_up(&head, now, sabotage)?;
-        if bookmarks {
-            watcher.bookmark(&head, sabotage)?;
-        }
-        let since_restart = watcher.seen.get(place).is_some_and(|seen| seen.revision >= restored);
-        if resumes && since_restart { watcher.resume(&head, now, place, sabotage) } else { Ok(()) }
-    }
 }

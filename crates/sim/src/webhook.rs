@@ -7,21 +7,13 @@ use base64::Engine;
 use serde_json::{Value, json};
 use stead_api::call::{Answer, Question, Said};
 use stead_api::{Status, Verb};
-use stead_apiserver::CallPlan;
-use stead_control::CallId;
 
 use crate::checks::Verdict;
-use crate::server::Sender;
+use crate::parts::Waiting;
 use crate::world::{Message, World};
 
 /// What a webhook leaves on a pod.
 const MARK: &str = "example.com~1seen";
-
-/// Who goes on when a webhook has answered.
-pub enum Waiting {
-    Request(Sender, Box<CallPlan>),
-    Own(CallId, Question),
-}
 
 impl World {
     /// Has everything that is made looked at.

@@ -7,7 +7,7 @@ use stead_control::names::{CLAIM, POD, REPLICA_SET, STATEFUL_SET};
 use stead_store::Event;
 
 use super::{
-    COUNTED, ORDER, Verdict, begins_to_go, first_ordinal, is_finished, is_ordered, is_ready, replicas, set_of, violated,
+    COUNTED, ORDER, Verdict, begins_to_go, first_ordinal, is_finished, is_ordered, is_ready, replicas, violated,
 };
 use crate::ledger::Ledger;
 
@@ -17,7 +17,7 @@ pub fn of_creation(ledger: &Ledger, event: &Event) -> Verdict {
     if event.old.is_some() || event.deleted {
         return Ok(());
     }
-    let Some((set, ordinal)) = set_of(ledger, pod) else { return Ok(()) };
+    let Some((set, ordinal)) = ledger.set_of(pod) else { return Ok(()) };
     for volume in pod.view::<Pod>().spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         let Some(claim) = &volume.persistent_volume_claim else { continue };
         if ledger.find(CLAIM, &pod.key.namespace, &claim.claim_name).is_none() {
@@ -40,7 +40,7 @@ pub fn of_creation(ledger: &Ledger, event: &Event) -> Verdict {
 pub fn of_removal(ledger: &Ledger, event: &Event) -> Verdict {
     let pod = &event.object;
     let starts = begins_to_go(event);
-    let Some((set, ordinal)) = set_of(ledger, pod).filter(|(set, _)| starts && is_ordered(set)) else { return Ok(()) };
+    let Some((set, ordinal)) = ledger.set_of(pod).filter(|(set, _)| starts && is_ordered(set)) else { return Ok(()) };
     let is_going = set.metadata.deletion_timestamp.is_some();
     if is_going || ordinal < first_ordinal(&set) + replicas(&set) || ledger.is_excused(pod) {
         return Ok(());
@@ -48,7 +48,7 @@ pub fn of_removal(ledger: &Ledger, event: &Event) -> Verdict {
     let set_name = set.metadata.name.as_deref().unwrap_or_default();
     let higher = ledger.list(POD).find(|other| {
         other.key.namespace == pod.key.namespace
-            && set_of(ledger, other).is_some_and(|(s, n)| n > ordinal && s.metadata.uid == set.metadata.uid)
+            && ledger.set_of(other).is_some_and(|(s, n)| n > ordinal && s.metadata.uid == set.metadata.uid)
     });
     match higher {
         Some(higher) => violated(&ORDER, format!("{} of {set_name} goes before {}", pod.key, higher.key)),

@@ -8,7 +8,7 @@ use stead_api::Object;
 use stead_control::names::POD;
 use stead_store::Event;
 
-use super::{ROLLOUT, Verdict, begins_to_go, first_ordinal, is_finished, is_ready, replicas, set_of, violated};
+use super::{ROLLOUT, Verdict, begins_to_go, first_ordinal, is_finished, is_ready, replicas, violated};
 use crate::ledger::Ledger;
 
 const REVISION: &str = "controller-revision-hash";
@@ -19,7 +19,7 @@ pub fn of_removal(ledger: &Ledger, event: &Event, now: Timestamp) -> Verdict {
     if !begins_to_go(event) || ledger.is_excused(pod) || is_finished(&pod.view::<Pod>()) {
         return Ok(());
     }
-    let Some((set, ordinal)) = set_of(ledger, pod) else { return Ok(()) };
+    let Some((set, ordinal)) = ledger.set_of(pod) else { return Ok(()) };
     let index = ordinal - first_ordinal(&set);
     if set.metadata.deletion_timestamp.is_some() || !(0..replicas(&set)).contains(&index) {
         return Ok(());
@@ -49,7 +49,7 @@ pub fn of_creation(ledger: &Ledger, event: &Event) -> Verdict {
     if event.old.is_some() || event.deleted {
         return Ok(());
     }
-    let Some((set, ordinal)) = set_of(ledger, pod) else { return Ok(()) };
+    let Some((set, ordinal)) = ledger.set_of(pod) else { return Ok(()) };
     let Some(partition) = rolling(&set).and_then(|rolling| rolling.partition) else { return Ok(()) };
     let is_below = ordinal - first_ordinal(&set) < partition;
     let status = set.status.as_ref();
