@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::Known;
 use crate::ast::{Bind, BindKind, Call, Expr, Fold, FoldKind, How, Literal, Node, Select};
 use crate::lexer::Fault;
+use crate::types::Known;
 use crate::types::{self, Bound, Type, join};
 
 /// Names that are types.

@@ -4,9 +4,9 @@
 
 use stead_api::schema::{Rest, Schema, Shape};
 
-use crate::Known;
 use crate::ast::{Call, Expr, Fold, FoldKind, Literal, Node, Select};
 use crate::functions::Cost;
+use crate::types::Known;
 
 /// A request's body holds no more bytes than this.
 const REQUEST_BYTES_MAX: u64 = 3 * 1024 * 1024;

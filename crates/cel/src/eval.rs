@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::ast::{Bind, BindKind, Call, Expr, Fold, FoldKind, How, Literal, Node, Select};
+use crate::error::{Error, Result};
 use crate::functions::{self, Cost};
 use crate::value::{Text, Value};
-use crate::{Error, Result};
 
 /// Prices of what makes values.
 const LIST_COST: u64 = 10;

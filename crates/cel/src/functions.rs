@@ -7,35 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use crate::types::Signature;
-use crate::value::Value;
-use crate::{Error, Result};
+use row::Code;
 
 mod convert;
 mod format;
 mod kube;
 mod lists;
-pub(crate) mod network;
+mod network;
 mod operators;
 mod printf;
-pub(crate) mod semver;
+mod row;
+mod semver;
 mod strings;
-pub(crate) mod time;
-
-pub(crate) type Code = for<'a> fn(&[Value<'a>]) -> Result<Value<'a>>;
-
-/// What a call costs beside its arguments, in the units of cost limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cost {
-    One,
-    /// A tenth for each character or element of the first argument.
-    Scan,
-    /// The same for all arguments.
-    ScanAll,
-    /// Text times pattern.
-    Match,
-    /// A question to the authorizer.
-    Ask,
-}
+mod time;
 
 #[derive(Debug)]
 pub(crate) struct Function {
@@ -78,31 +62,7 @@ pub(crate) fn find(name: &str, is_member: bool) -> Option<&'static Function> {
     index[usize::from(is_member)].get(name)
 }
 
-/// A row of a table.
-type Row = (&'static str, &'static [&'static str], Code, Cost);
-
-fn no_overload<'a>() -> Result<Value<'a>> {
-    Err(Error::no_overload())
-}
-
-fn list<'a>(value: &Value<'a>) -> Result<Vec<Value<'a>>> {
-    value.elements().ok_or_else(Error::no_overload)
-}
-
-fn text<'b>(value: &'b Value<'_>) -> Result<&'b str> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(Error::no_overload()),
-    }
-}
-
-fn int(value: &Value<'_>) -> Result<i64> {
-    match value {
-        Value::Int(value) => Ok(*value),
-        _ => Err(Error::no_overload()),
-    }
-}
-
 pub(crate) use lists::sorted;
 pub(crate) use operators::insert;
+pub(crate) use row::Cost;
 pub(crate) use strings::with_pattern;

@@ -5,9 +5,13 @@
 //! never panics. Start at `parser.rs`, `checker.rs`, `eval.rs`; what can be called stands in `functions.rs`.
 //! Upstream: the CEL specification; k8s.io/apiserver/pkg/cel.
 
+mod address;
 mod ast;
+mod build;
 mod checker;
 mod cost;
+mod duration;
+mod error;
 mod eval;
 mod functions;
 mod lexer;
@@ -16,66 +20,21 @@ mod names;
 mod parser;
 mod types;
 mod value;
+mod version;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
-use stead_api::schema::Schema;
-
 pub use cost::size_max;
+pub use error::{Error, Result};
 pub use names::escape;
+pub use types::Known;
 pub use value::{Asked, Key, Text, Value};
 
 /// What one evaluation may cost.
 pub const CALL_COST_MAX: u64 = 1_000_000;
-
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Why an evaluation has no result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// A mistake that `||` and `&&` may still hide: `no such key: a`.
-    Failed(String),
-    /// The cost limit was reached.
-    Limit,
-}
-
-impl Error {
-    pub fn failed(why: impl Into<String>) -> Error {
-        Error::Failed(why.into())
-    }
-
-    pub(crate) fn no_overload() -> Error {
-        Error::failed("no such overload")
-    }
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Error::Failed(why) => f.write_str(why),
-            Error::Limit => f.write_str("operation cancelled: actual cost limit exceeded"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// What a name may stand for.
-#[derive(Clone, Copy, Debug)]
-pub enum Known<'s> {
-    /// Anything: it is checked when it is used.
-    Dyn,
-    /// A value of this schema.
-    Schema(&'s Schema),
-    /// An optional of it.
-    Optional(&'s Schema),
-    Authorizer,
-    /// An object with these members, which may be anything.
-    Members(&'s [String]),
-}
 
 /// What an expression must come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

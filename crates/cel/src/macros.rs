@@ -1,9 +1,9 @@
 //! Calls that are macros: `has`, the comprehensions over one and two variables, `cel.bind`, `optMap`.
 
 use crate::ast::{Bind, BindKind, Expr, Fold, FoldKind, How, Node};
+use crate::build::{call, dotted, expr};
 use crate::functions;
 use crate::lexer::Fault;
-use crate::parser::{call, dotted, expr};
 
 /// A call without a target.
 pub(crate) fn global(at: usize, name: &str, mut args: Vec<Expr>) -> Result<Expr, Fault> {

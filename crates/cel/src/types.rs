@@ -245,3 +245,17 @@ fn parse_type(text: &str) -> Type<'static> {
         name => Type::Named(format!("kubernetes.authorization.{name}").into()),
     }
 }
+
+/// What a name may stand for.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'s> {
+    /// Anything: it is checked when it is used.
+    Dyn,
+    /// A value of this schema.
+    Schema(&'s Schema),
+    /// An optional of it.
+    Optional(&'s Schema),
+    Authorizer,
+    /// An object with these members, which may be anything.
+    Members(&'s [String]),
+}

@@ -11,10 +11,11 @@ use serde_json::{Map, Value as Json};
 use stead_api::quantity::Quantity;
 use stead_api::schema::{List, Schema, Shape};
 
-use crate::Error;
-use crate::functions::network::{Cidr, Url};
-use crate::functions::semver::Version;
+use crate::address::{Cidr, Url};
+use crate::duration::{parse_duration, print_duration};
+use crate::error::Error;
 use crate::names::unescape;
+use crate::version::Version;
 
 /// Text that belongs to an object, or was made.
 #[derive(Clone, Debug)]
@@ -188,7 +189,7 @@ impl<'a> Value<'a> {
         let special = match format {
             "date-time" => text.parse().ok().map(Value::Timestamp),
             "date" => format!("{text}T00:00:00Z").parse().ok().map(Value::Timestamp),
-            "duration" => crate::functions::time::parse_duration(text).map(Value::Duration),
+            "duration" => parse_duration(text).map(Value::Duration),
             "byte" => {
                 use base64::Engine;
                 let decoded = base64::engine::general_purpose::STANDARD.decode(text);
@@ -422,7 +423,7 @@ impl<'a> Value<'a> {
                 use base64::Engine;
                 base64::engine::general_purpose::STANDARD.encode(bytes).into()
             }
-            Value::Duration(nanos) => crate::functions::time::print_duration(*nanos).into(),
+            Value::Duration(nanos) => print_duration(*nanos).into(),
             Value::Timestamp(time) => time.to_string().into(),
             Value::Object(map, _) => Json::Object((*map).clone()),
             Value::Array(list, _) => Json::Array(list.to_vec()),

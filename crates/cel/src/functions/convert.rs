@@ -2,9 +2,10 @@
 
 use stead_api::quantity::Quantity;
 
-use super::{Cost, Row, no_overload, time};
+use super::row::{Cost, Row, no_overload};
+use crate::duration::{parse_duration, print_duration};
+use crate::error::{Error, Result};
 use crate::value::Value;
-use crate::{Error, Result};
 
 pub(super) const TABLE: &[Row] = &[
     ("int", &["(int) int", "(uint) int", "(double) int", "(string) int", "(timestamp) int"], to_int, Cost::One),
@@ -43,7 +44,7 @@ pub(crate) fn plain(value: &Value<'_>) -> String {
         Value::Uint(value) => value.to_string(),
         Value::Double(value) => double(*value),
         Value::String(text) => text.to_string(),
-        Value::Duration(nanos) => time::print_duration(*nanos),
+        Value::Duration(nanos) => print_duration(*nanos),
         Value::Timestamp(time) => time.to_string(),
         Value::Ip(ip) => ip.to_string(),
         Value::Cidr(cidr) => cidr.to_string(),
@@ -165,7 +166,7 @@ fn to_duration<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     match &args[0] {
         Value::Duration(_) => Ok(args[0].clone()),
         Value::Int(nanos) => Ok(Value::Duration(i128::from(*nanos))),
-        Value::String(text) => match time::parse_duration(text) {
+        Value::String(text) => match parse_duration(text) {
             Some(nanos) => Ok(Value::Duration(nanos)),
             None => Err(Error::failed(format!("time: invalid duration {:?}", &**text))),
         },

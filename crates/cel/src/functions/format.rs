@@ -2,8 +2,8 @@
 
 use stead_api::names;
 
-use super::{Cost, Row, no_overload, text};
-use crate::Result;
+use super::row::{Cost, Row, no_overload, text};
+use crate::error::Result;
 use crate::value::Value;
 
 type Check = fn(&str) -> Vec<String>;

@@ -2,9 +2,9 @@
 
 use stead_api::quantity::Quantity;
 
-use super::{Cost, Row, no_overload, text};
+use super::row::{Cost, Row, no_overload, text};
+use crate::error::{Error, Result};
 use crate::value::Value;
-use crate::{Error, Result};
 
 pub(super) const TABLE: &[Row] = &[
     (

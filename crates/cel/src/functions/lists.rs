@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::{Cost, Row, int, list, no_overload};
+use super::row::{Cost, Row, int, list, no_overload};
+use crate::error::{Error, Result};
 use crate::value::Value;
-use crate::{Error, Result};
 
 /// How many elements `lists.range` makes at most.
 const RANGE_MAX: i64 = 1_000_000;

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use jiff::SignedDuration;
 use stead_api::schema::List;
 
-use super::{Cost, Row, no_overload};
+use super::row::{Cost, Row, no_overload};
+use crate::error::{Error, Result};
 use crate::value::{Key, Value};
-use crate::{Error, Result};
 
 pub(super) const TABLE: &[Row] = &[
     // These three look at an argument only when they must: the evaluator has them.

@@ -1,8 +1,8 @@
 //! `format` and `quote` of the strings extension.
 
 use super::convert::{double, plain};
+use crate::error::{Error, Result};
 use crate::value::Value;
-use crate::{Error, Result};
 
 /// `"%s is %d".format([a, b])`.
 pub(super) fn format<'a>(template: &str, args: &[Value<'a>]) -> Result<Value<'a>> {

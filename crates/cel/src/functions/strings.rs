@@ -2,9 +2,10 @@
 
 use regex::Regex;
 
-use super::{Cost, Row, int, list, no_overload, printf, text};
+use super::row::{Cost, Row, int, list, no_overload, text};
+use super::{printf, row};
+use crate::error::{Error, Result};
 use crate::value::Value;
-use crate::{Error, Result};
 
 pub(super) const TABLE: &[Row] = &[
     ("contains", &["string.(string) bool"], |args| Ok(text(&args[0])?.contains(text(&args[1])?).into()), Cost::ScanAll),
@@ -96,7 +97,7 @@ fn reverse<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
 }
 
 fn replace<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
-    let (text, old, new) = (text(&args[0])?, super::text(&args[1])?, super::text(&args[2])?);
+    let (text, old, new) = (text(&args[0])?, row::text(&args[1])?, row::text(&args[2])?);
     let limit = match args.get(3) {
         Some(limit) => usize::try_from(int(limit)?).unwrap_or(usize::MAX),
         None => usize::MAX,
@@ -105,7 +106,7 @@ fn replace<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
 }
 
 fn split<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
-    let (text, separator) = (text(&args[0])?, super::text(&args[1])?);
+    let (text, separator) = (text(&args[0])?, row::text(&args[1])?);
     let limit = match args.get(2) {
         Some(limit) => usize::try_from(int(limit)?).unwrap_or(usize::MAX),
         None => usize::MAX,
