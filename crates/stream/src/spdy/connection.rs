@@ -5,18 +5,19 @@
 //! ours, so neither do we: back-pressure is that we stop reading the socket while an input's buffer is full,
 //! and stop writing while the client does not read. Rule: behaviour rows K-07 and K-09.
 
+use super::error::FrameError;
 use super::frame::{
-    Decoder, Frame, FrameError, GO_AWAY_PROTOCOL_ERROR, RST_INVALID_STREAM, RST_PROTOCOL_ERROR, RST_REFUSED_STREAM,
-    encode_go_away, encode_ping, encode_rst, encode_syn_reply,
+    Decoder, Frame, GO_AWAY_PROTOCOL_ERROR, RST_INVALID_STREAM, RST_PROTOCOL_ERROR, RST_REFUSED_STREAM, encode_go_away,
+    encode_ping, encode_rst, encode_syn_reply,
 };
 use super::headers::{Deflater, Headers};
+use super::state::StreamState;
 use crate::channel::{Framing, Input, InputSink, Output};
 use crate::outbox::Outbox;
 use crate::session::{BytesRead, Options, Session};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -35,23 +36,6 @@ pub(crate) struct SpdyStream {
     pub headers: Headers,
     pub input: Input,
     pub output: Output,
-}
-
-/// What the reading loop and a stream's output both know.
-pub(crate) struct StreamState {
-    pub id: u32,
-    local_closed: AtomicBool,
-}
-
-impl StreamState {
-    /// True the first time.
-    pub fn close_local(&self) -> bool {
-        !self.local_closed.swap(true, Ordering::Relaxed)
-    }
-
-    pub fn is_local_closed(&self) -> bool {
-        self.local_closed.load(Ordering::Relaxed)
-    }
 }
 
 /// Serves SPDY on a socket; the receiver yields the streams and ends when the client is gone.
@@ -164,7 +148,7 @@ impl Reader {
         let block = self.deflater.block(&[]);
         self.reply(|out| encode_syn_reply(out, id, &block))?;
         let (sink, input) = Input::new();
-        let state = Arc::new(StreamState { id, local_closed: AtomicBool::new(unidirectional) });
+        let state = Arc::new(StreamState::new(id, unidirectional));
         let stream = OpenStream { state: Arc::clone(&state), sink: (!fin).then_some(sink) };
         self.streams.insert(id, stream);
         permit.send(SpdyStream {

@@ -3,6 +3,7 @@
 //! Contract: no I/O. The payload of a data frame is handed on as it arrives; a control frame is taken whole and
 //! is at most [`CONTROL_FRAME_BYTES_MAX`] long. Rule: SPDY/3.1 draft, section 2.
 
+use super::error::FrameError;
 use super::headers::{Headers, Inflater};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -59,10 +60,6 @@ pub(crate) enum Frame {
     /// SETTINGS, WINDOW_UPDATE and types we do not know.
     Ignored,
 }
-
-#[derive(Debug, PartialEq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct FrameError(pub &'static str);
 
 /// Reads frames out of a growing buffer.
 #[derive(Default)]

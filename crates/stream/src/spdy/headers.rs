@@ -5,7 +5,7 @@
 //! [`HEADER_BLOCK_BYTES_MAX`]. Rule: SPDY/3 draft, section 2.6.10.
 
 use super::dictionary::DICTIONARY;
-use super::frame::FrameError;
+use super::error::FrameError;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::collections::BTreeMap;
 
