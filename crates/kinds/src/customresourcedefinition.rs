@@ -4,6 +4,7 @@ mod conversion;
 mod defaults;
 mod marks;
 mod nested;
+mod part;
 mod selectable;
 mod structural;
 
@@ -21,6 +22,7 @@ use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::names;
 use crate::path::Path;
 use crate::{Behavior, Hooks, Kind, Subresource};
+use part::{items, text};
 
 pub const CUSTOMRESOURCEDEFINITION: Kind = Kind {
     short: &["crd", "crds"],
@@ -50,14 +52,6 @@ pub struct Definition {
     pub metadata: Value,
     pub spec: Value,
     pub status: Value,
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field].as_str().unwrap_or("")
-}
-
-fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    value[field].as_array().map_or(&[], Vec::as_slice)
 }
 
 impl Behavior for Definition {

@@ -1,7 +1,10 @@
 //! Job: pods that run to an end.
 
+mod facts;
 pub mod indexes;
 mod validate;
+
+pub use facts::{CONTROLLER_UID, JOB_NAME, OLD_LABELS, has_condition};
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use serde_json::{Value, json};
@@ -27,11 +30,6 @@ pub const JOB: Kind = Kind {
     hooks: Hooks::of::<Job>(),
     ..Kind::plain("jobs.batch", "batch", "v1", names!("Job", "job", "jobs"), "io.k8s.api.batch.v1.Job")
 };
-
-/// The labels by which a job knows its pods; the short ones are older.
-pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
-pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
-pub const OLD_LABELS: [&str; 2] = ["controller-uid", "job-name"];
 
 impl Behavior for Job {
     fn default(new: &mut Value) {
@@ -104,12 +102,6 @@ pub(crate) fn default_failure_policy(spec: &mut Value) {
             set_text(pattern, "status", "True");
         }
     }
-}
-
-/// Whether a condition of this type is True.
-pub fn has_condition(job: &Job, name: &str) -> bool {
-    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|one| one.type_ == name && one.status == "True")
 }
 
 pub fn is_finished(job: &Job) -> bool {

@@ -1,16 +1,16 @@
 //! MutatingWebhookConfiguration and ValidatingWebhookConfiguration.
 
 mod hook;
+mod view;
 
 pub use hook::{Configured, Hook};
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhook,
-    ValidatingWebhookConfiguration, WebhookClientConfig,
+    MatchCondition, MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 use stead_api::Errors;
 use stead_api::names::qualified_name;
@@ -21,6 +21,7 @@ use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::{dns1123_subdomain, names};
 use crate::path::Path;
 use crate::{Behavior, Column, Hooks, Kind, Names};
+use view::{Webhook, Webhooks};
 
 pub(crate) const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -83,75 +84,6 @@ fn default_webhooks(new: &mut Value, mutating: bool) {
             && let Some(service) = object(config, "service")
         {
             set(service, "port", 443);
-        }
-    }
-}
-
-/// A configuration of either kind.
-pub trait Webhooks {
-    fn webhooks(&self) -> Vec<Webhook<'_>>;
-}
-
-impl Webhooks for MutatingWebhookConfiguration {
-    fn webhooks(&self) -> Vec<Webhook<'_>> {
-        list(&self.webhooks).iter().map(Webhook::from).collect()
-    }
-}
-
-impl Webhooks for ValidatingWebhookConfiguration {
-    fn webhooks(&self) -> Vec<Webhook<'_>> {
-        list(&self.webhooks).iter().map(Webhook::from).collect()
-    }
-}
-
-/// What both kinds of webhook have.
-pub struct Webhook<'a> {
-    name: &'a str,
-    config: &'a WebhookClientConfig,
-    rules: &'a [RuleWithOperations],
-    failure_policy: &'a str,
-    match_policy: &'a str,
-    selectors: [(&'static str, &'a Option<LabelSelector>); 2],
-    side_effects: &'a str,
-    seconds: Option<i32>,
-    versions: &'a [String],
-    conditions: &'a [MatchCondition],
-    /// Empty for validating webhooks.
-    reinvocation: &'a str,
-}
-
-impl<'a> From<&'a MutatingWebhook> for Webhook<'a> {
-    fn from(one: &'a MutatingWebhook) -> Self {
-        Webhook {
-            name: &one.name,
-            config: &one.client_config,
-            rules: list(&one.rules),
-            failure_policy: text(&one.failure_policy),
-            match_policy: text(&one.match_policy),
-            selectors: [("namespaceSelector", &one.namespace_selector), ("objectSelector", &one.object_selector)],
-            side_effects: &one.side_effects,
-            seconds: one.timeout_seconds,
-            versions: &one.admission_review_versions,
-            conditions: list(&one.match_conditions),
-            reinvocation: text(&one.reinvocation_policy),
-        }
-    }
-}
-
-impl<'a> From<&'a ValidatingWebhook> for Webhook<'a> {
-    fn from(one: &'a ValidatingWebhook) -> Self {
-        Webhook {
-            name: &one.name,
-            config: &one.client_config,
-            rules: list(&one.rules),
-            failure_policy: text(&one.failure_policy),
-            match_policy: text(&one.match_policy),
-            selectors: [("namespaceSelector", &one.namespace_selector), ("objectSelector", &one.object_selector)],
-            side_effects: &one.side_effects,
-            seconds: one.timeout_seconds,
-            versions: &one.admission_review_versions,
-            conditions: list(&one.match_conditions),
-            reinvocation: "",
         }
     }
 }

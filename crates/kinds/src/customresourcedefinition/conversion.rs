@@ -8,7 +8,7 @@ use serde_json::Value;
 use stead_api::Errors;
 use stead_api::names::dns1035_label;
 
-use super::{items, text};
+use super::part::{items, text};
 use crate::check::one_of;
 use crate::fill::{object, set, set_text};
 use crate::path::Path;

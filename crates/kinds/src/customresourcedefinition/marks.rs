@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 use stead_api::Errors;
 
-use super::structural::{is_true, type_of};
+use super::part::{is_true, type_of};
 use crate::path::Path;
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 use stead_api::{Errors, FieldPath};
 
-use super::structural::{DEPTH_MAX, is_true};
+use super::part::{DEPTH_MAX, is_true};
 use crate::path::Path;
 
 /// What a nested schema may not have, and how its absence is called.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use stead_api::Errors;
 use stead_api::status::FieldErrorKind;
 
-use super::text;
+use super::part::text;
 use crate::custom::field_path;
 use crate::path::Path;
 

@@ -5,11 +5,9 @@
 use serde_json::{Map, Value, json};
 use stead_api::Errors;
 
+use super::part::{DEPTH_MAX, is_true, type_of};
 use super::{marks, nested};
 use crate::path::Path;
-
-/// How deep a schema may nest.
-pub(super) const DEPTH_MAX: usize = 64;
 
 /// Where a schema stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,15 +15,6 @@ enum Level {
     Root,
     Item,
     Field,
-}
-
-/// Names of booleans that a schema sets.
-pub(super) fn is_true(fields: &Map<String, Value>, name: &str) -> bool {
-    fields.get(name).is_some_and(|value| value == true)
-}
-
-pub(super) fn type_of(fields: &Map<String, Value>) -> &str {
-    fields.get("type").and_then(Value::as_str).unwrap_or("")
 }
 
 /// Checks a whole schema; what is wrong is told in the order of its text.

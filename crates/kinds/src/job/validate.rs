@@ -10,7 +10,7 @@ use stead_api::names::qualified_name;
 use stead_api::status::FieldErrorKind;
 use stead_api::{Errors, LabelSelector};
 
-use super::{CONTROLLER_UID, JOB_NAME, OLD_LABELS, has_condition};
+use super::facts::{CONTROLLER_UID, JOB_NAME, OLD_LABELS, has_condition};
 use crate::check::{FIELD_IS_IMMUTABLE, label_selector, list, name, not_negative, one_of, semantically_equal, text};
 use crate::path::Path;
 use crate::template::validate_template;

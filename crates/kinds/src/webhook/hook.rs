@@ -10,7 +10,7 @@ use stead_api::call::Endpoint;
 use stead_api::{Errors, FieldPath};
 use stead_cel::{Program, Wanted};
 
-use super::{Webhook, Webhooks};
+use super::view::{Webhook, Webhooks};
 use crate::Behavior;
 use crate::expressions::{self, Scope};
 
