@@ -3,8 +3,6 @@
 use serde_json::Value;
 use stead_api::Object;
 
-use crate::{Cell, Column};
-
 /// A function that prints a cell; the second argument is now.
 pub type CellFn = fn(&Object, jiff::Timestamp) -> Value;
 
@@ -60,3 +58,30 @@ pub const CREATED_AT_COLUMN: Column = Column {
         text.unwrap_or_default().into()
     }),
 };
+
+/// A column of `kubectl get`.
+#[derive(Clone, Copy)]
+pub struct Column {
+    pub name: &'static str,
+    /// `string`, `integer`, `date`, …
+    pub r#type: &'static str,
+    /// `name` for the name column, else empty.
+    pub format: &'static str,
+    pub description: &'static str,
+    /// Shown with `-o wide` only (priority 1).
+    pub wide: bool,
+    pub cell: Cell,
+}
+
+#[derive(Clone, Copy)]
+pub enum Cell {
+    Name,
+    /// Time since `metadata.creationTimestamp`.
+    Age,
+    /// A dotted path; missing values print as `<none>`.
+    Path(&'static str),
+    /// A JSONPath of a custom resource's column, without braces.
+    JsonPath(&'static str),
+    /// Anything else. The second argument is now.
+    Of(fn(&Object, jiff::Timestamp) -> Value),
+}

@@ -5,15 +5,7 @@
 
 mod convert;
 
-use crate::{Convert, Kind};
-
-/// What an old version is told of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Old {
-    /// The minor versions of Kubernetes since which it was deprecated and gone.
-    pub deprecated: u8,
-    pub removed: u8,
-}
+use crate::{Convert, Kind, Old};
 
 impl Kind {
     /// The warning for requests to an old version.
