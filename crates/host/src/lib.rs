@@ -53,4 +53,5 @@ pub use image_pull::pull as pull_image;
 pub use network::Network;
 pub use preflight::check_overlay;
 pub use record::run_dir;
+pub use shim_protocol::resize as resize_terminal;
 pub use sys::trim_heap;

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Server;
-use crate::http::Out;
+use crate::out::Out;
 
 /// How the server shall end.
 pub struct Down {

@@ -6,7 +6,6 @@
 mod sink;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -20,24 +19,14 @@ use stead_apiserver::audit::{Level, Policy, Stage, Verdict};
 use stead_apiserver::{Head, Reply};
 
 use crate::clock;
-use crate::http::Out;
+use crate::out::Out;
 use sink::Sink;
+
+pub use sink::Options;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The longest identifier that is taken from a client.
 const ID_BYTES_MAX: usize = 64;
-
-/// The flags of the audit log.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    pub policy: Option<PathBuf>,
-    pub path: Option<PathBuf>,
-    /// A file's size, in megabytes, at which the next is begun.
-    pub max_size: Option<u64>,
-    /// How many earlier files are kept, and for how many days; 0: all, for ever.
-    pub max_backup: usize,
-    pub max_age: u64,
-}
 
 pub struct Audit {
     policy: Policy,
@@ -198,7 +187,7 @@ impl Trail {
         let body = match body {
             Out::Watch(_) | Out::Stream(_) => {
                 self.write(Stage::ResponseStarted, None);
-                Out::Audited(Box::new(body), Box::new(self))
+                Out::Followed(Box::new(body), Box::new(self))
             }
             whole => {
                 self.end();

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use stead_api::token::Credential;
 use stead_api::{Request, Status, TokenClaims, User};
 use stead_apiserver::{Impersonation, Reply, SignPlan};
 
 use crate::Server;
-use crate::http::bearer;
 use crate::token::ISSUER;
 
 /// Who sent a request, and as whom it is judged: the same, or whom that one may impersonate.
@@ -83,4 +83,11 @@ pub fn sign_claims(server: &Server, claims: &mut TokenClaims) -> Result<String, 
     claims.jti = server.signer.fresh_id().map_err(|e| Status::internal(e.to_string()))?;
     let claims = serde_json::to_value(claims).map_err(|e| Status::internal(e.to_string()))?;
     server.signer.sign(&claims).map_err(|e| Status::internal(e.to_string()))
+}
+
+/// The bearer token of a request, if it has one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -225,6 +225,11 @@ pub fn bind_api(port: u16) -> Result<TcpListener> {
     })
 }
 
+/// The name of the n-th node.
+pub fn node_name(n: u32) -> String {
+    format!("node-{n}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,11 +5,12 @@
 //! Upstream: kube-aggregator, pkg/apiserver.
 
 mod attend;
+mod call;
 mod learn;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -22,13 +23,14 @@ use stead_apiserver::{Extension, Head, Known, Reply, Told};
 
 use crate::Server;
 use crate::forward::{FORWARDED_URI, forward};
-use crate::front_proxy::{FrontProxy, name_user};
-use crate::http::Out;
-use crate::outbound::{Failure, Peer};
-use crate::trust::Trust;
+use crate::front_proxy::name_user;
+use crate::out::Out;
+use crate::outbound::Failure;
 
 pub use attend::start;
 pub use sweep::sweep;
+
+use call::place;
 
 /// The name that documents are asked for under.
 const AGGREGATOR: &str = "system:aggregator";
@@ -126,25 +128,6 @@ pub fn complete(server: &Server, head: &Head, request: &Request, reply: Reply) -
         known.push(own);
     }
     if known.is_empty() { reply } else { stead_apiserver::with_extensions(head, request, path, reply, &known) }
-}
-
-/// Whom to call for an extension, and under which URL.
-fn place(server: &Server, head: &Head, extension: &Extension, path: &str) -> Result<(Peer, http::Uri), Status> {
-    let turn = server.extensions.turn.fetch_add(1, Ordering::Relaxed);
-    let Extension { namespace, service, port, .. } = extension;
-    let address = stead_apiserver::resolve(&head.store.snapshot, namespace, service, *port, turn)?;
-    let url = format!("https://{address}{path}").parse();
-    let url = url.map_err(|_| Status::internal(format!("\"{address}\" is no address")))?;
-    Ok((peer_of(&server.front_proxy, extension), url))
-}
-
-fn peer_of(front_proxy: &FrontProxy, extension: &Extension) -> Peer {
-    let trust = if extension.trusts_anyone { Trust::Anyone } else { Trust::bundle(&extension.ca_bundle) };
-    Peer {
-        server_name: Some(extension.server_name()),
-        shown: Some(Arc::clone(&front_proxy.shown)),
-        ..Peer::of_url(trust)
-    }
 }
 
 /// Plain text, as upstream's aggregator refuses.

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use crate::http::Out;
+use crate::out::Out;
 use crate::outbound::{Failure, Peer, whole};
 use crate::{Server, audit};
 

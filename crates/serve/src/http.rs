@@ -3,29 +3,27 @@
 //! The life of a request: authenticate, parse path and query, read and decode the body (on this thread), then either answer from the
 //! published head or ask the plane. Watches are bodies driven by the head's changes; a slow reader holds up nobody but itself.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
-    RETRY_AFTER, USER_AGENT, VARY, WARNING,
+    ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+    USER_AGENT, VARY, WARNING,
 };
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame};
+use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 use stead_api::{Form, Noted, Options, Remarks, Request, Status, Target, User, Verb, request};
 use stead_apiserver::{Head, LongList, Reply, WatchPlan};
-use tokio::sync::mpsc;
 
 use crate::audit::Trail;
 use crate::fairness::Flow;
 use crate::metrics::InFlight;
+use crate::out::Out;
 use crate::watch::Watch;
 use crate::{Server, clock, gzip};
 use stead_apiserver::body::BODY_BYTES_MAX;
@@ -34,71 +32,6 @@ use stead_apiserver::body::BODY_BYTES_MAX;
 const BODY_SECONDS_MAX: u64 = 60;
 /// What a client may keep without asking again.
 const CACHE_FOREVER: &str = "public, immutable, max-age=31536000";
-
-/// A response body: nothing, whole pieces, a watch, or a stream that somebody else fills.
-pub enum Out {
-    Pieces(std::vec::IntoIter<Bytes>, u64),
-    /// A piece that is made already, if it was not sent yet, and those that are made when they are sent.
-    List(Option<Bytes>, Box<LongList>),
-    Watch(Box<Watch>),
-    Stream(mpsc::Receiver<Bytes>),
-    /// What another server answers.
-    Passed(Incoming),
-    /// One whose end is written into the audit log.
-    Audited(Box<Out>, Box<Trail>),
-}
-
-impl HttpBody for Out {
-    type Data = Bytes;
-    /// Another server broke off: the client must not take what it has for the whole.
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Out::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
-                *left -= piece.len() as u64;
-                Ok(Frame::data(piece))
-            })),
-            Out::List(first, rest) => {
-                Poll::Ready(first.take().or_else(|| rest.next()).map(|piece| Ok(Frame::data(piece))))
-            }
-            Out::Watch(watch) => watch.poll_next(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
-            Out::Stream(receiver) => receiver.poll_recv(cx).map(|next| next.map(|piece| Ok(Frame::data(piece)))),
-            Out::Audited(out, _) => Pin::new(&mut **out).poll_frame(cx),
-            Out::Passed(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Out::Audited(out, _) => out.is_end_stream(),
-            Out::Pieces(_, left) => *left == 0,
-            Out::Passed(body) => body.is_end_stream(),
-            Out::List(..) | Out::Watch(_) | Out::Stream(_) => false,
-        }
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        match self {
-            Out::Pieces(_, left) => http_body::SizeHint::with_exact(*left),
-            Out::Passed(body) => body.size_hint(),
-            Out::List(..) | Out::Watch(_) | Out::Stream(_) | Out::Audited(..) => http_body::SizeHint::default(),
-        }
-    }
-}
-
-impl Out {
-    /// A list that is one piece only is sent with its length, a longer one as it is made.
-    fn list(mut list: Box<LongList>) -> Out {
-        let first = list.next();
-        if list.is_over() { Out::pieces(first.into_iter().collect()) } else { Out::List(first, list) }
-    }
-
-    pub fn pieces(pieces: Vec<Bytes>) -> Out {
-        let total = pieces.iter().map(|p| p.len() as u64).sum();
-        Out::Pieces(pieces.into_iter(), total)
-    }
-}
 
 /// Serves one HTTP request of a connection whose client certificate named `peer`.
 pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::Request<Incoming>) -> Response<Out> {
@@ -434,11 +367,4 @@ fn watch(server: &Arc<Server>, plan: WatchPlan) -> Response<Out> {
     let mut response = Response::new(Out::Watch(Box::new(Watch::new(server, plan))));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
-}
-
-/// The bearer token of a request, if it has one.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

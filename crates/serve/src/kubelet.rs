@@ -14,7 +14,7 @@ use stead_api::{Object, Status};
 use stead_host::Host;
 use stead_host::usage::{self, Usage};
 
-use crate::http::Out;
+use crate::out::Out;
 use crate::{Server, clock};
 
 const NANOS: f64 = 1e9;

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod asks;
 pub mod audit;
 pub mod auth;
 mod clock;
@@ -27,6 +28,7 @@ pub mod listen;
 pub mod metrics;
 mod neighbours;
 pub mod nodes;
+pub mod out;
 pub mod outbound;
 pub mod persist;
 pub mod pki;

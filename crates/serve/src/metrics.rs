@@ -3,28 +3,24 @@
 //! Counting takes no lock, and allocates only the first time that a combination of labels is seen: each has a place of its own in a
 //! table of fixed size, found by a hash of its labels. What finds no place is counted under empty labels.
 
+mod family;
 mod flows;
+mod histogram;
+mod labels;
 mod process;
 pub mod table;
 mod text;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use stead_api::{Request, Target, Verb};
 use stead_apiserver::Head;
 
+use histogram::Histogram;
+use labels::Labels;
 use table::Table;
 pub use text::all;
-
-/// Upper bounds of the durations' buckets, in seconds: upstream's.
-pub const BUCKETS: [f64; 23] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
-    45.0, 60.0,
-];
-
-/// Group, version, resource, subresource, scope, verb.
-pub type Labels<'a> = [&'a str; 6];
 
 #[derive(Default)]
 pub struct Metrics {
@@ -33,23 +29,6 @@ pub struct Metrics {
     durations: Table<Histogram>,
     reading: AtomicI64,
     writing: AtomicI64,
-}
-
-/// Times by bucket. A time is counted once, in the first bucket that holds it.
-#[derive(Default)]
-pub struct Histogram {
-    buckets: [AtomicU64; BUCKETS.len() + 1],
-    nanos: AtomicU64,
-}
-
-impl Histogram {
-    fn add(&self, time: Duration) {
-        let seconds = time.as_secs_f64();
-        let at = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
-        self.buckets[at].fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
-    }
 }
 
 /// A request that is being answered.
@@ -145,15 +124,5 @@ mod tests {
     #[test]
     fn codes_are_written_without_allocating() {
         assert_eq!(code_text(404, &mut [0; 3]), "404");
-    }
-
-    #[test]
-    fn times_fall_into_the_first_bucket_that_holds_them() {
-        let histogram = Histogram::default();
-        for millis in [5, 6, 61_000] {
-            histogram.add(Duration::from_millis(millis));
-        }
-        let counts: Vec<u64> = histogram.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        assert_eq!((counts[0], counts[1], counts[BUCKETS.len()]), (1, 1, 1));
     }
 }

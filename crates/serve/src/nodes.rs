@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use crate::Server;
 use crate::admin::Containers;
 use crate::agent::{AgentThread, Word, words};
-use crate::config::Config;
+use crate::config::{Config, node_name};
 
 /// As many pods as a node's range has addresses for, without its own first one and the broadcast's.
 const PODS_MAX: u32 = 250;
@@ -42,11 +42,6 @@ pub struct Nodes {
 /// Where a node keeps what is its own.
 fn node_dir(data_dir: &Path, name: &str) -> PathBuf {
     data_dir.join("nodes").join(name)
-}
-
-/// The name of the n-th node.
-pub fn node_name(n: u32) -> String {
-    format!("node-{n}")
 }
 
 /// The images of the cluster's nodes.

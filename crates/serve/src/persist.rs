@@ -12,8 +12,8 @@ use arc_swap::ArcSwapOption;
 use stead_api::{Key, Revision, Status};
 use stead_apiserver::Reply;
 
+use crate::asks::{Answer, Ask};
 use crate::disk::Disk;
-use crate::plane::{Answer, Ask};
 use crate::say::say;
 
 /// How often the disk is asked again.

@@ -18,6 +18,7 @@ use stead_apiserver::{CallPlan, Head, Reply};
 use stead_control::{CallId, Effect, Plane, Work};
 use tokio::sync::{Semaphore, watch};
 
+use crate::asks::{Answer, Ask};
 use crate::disk::Disk;
 use crate::persist::{Outcome, Trouble, persist};
 
@@ -34,16 +35,6 @@ const QUIET_BEFORE_TRIM: Duration = Duration::from_secs(2);
 const UNANSWERED: u64 = u64::MAX;
 /// The longest sleep between two looks at the clock.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
-
-/// What happens with a reply.
-pub type Answer = Box<dyn FnOnce(Reply) + Send>;
-
-pub enum Ask {
-    Request(Box<Request>, Answer),
-    /// What a webhook said about a write of the plane's own.
-    Said(CallId, Box<call::Answer>),
-    Stop,
-}
 
 /// Told of every published batch, on the plane's thread: must only pass the news on.
 pub type Listener = Box<dyn Fn(&Arc<Head>, &[Key]) + Send + Sync>;

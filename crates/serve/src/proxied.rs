@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::Server;
 use crate::forward::{FORWARDED_URI, forward, upgrade_of};
-use crate::http::Out;
+use crate::out::Out;
 use crate::outbound::Peer;
 use crate::trust::Trust;
 use html::Rewriter;

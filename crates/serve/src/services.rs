@@ -13,8 +13,7 @@ use stead_net::dns::ZoneConfig;
 use stead_net::proxy::Proxy;
 
 use crate::Server;
-use crate::config::Config;
-use crate::nodes::node_name;
+use crate::config::{Config, node_name};
 use crate::plane::PlaneHandle;
 use crate::say::say;
 

@@ -28,7 +28,7 @@ use tokio::io::{AsyncWriteExt, copy, copy_bidirectional};
 use tokio::sync::{mpsc, watch};
 
 use crate::Server;
-use crate::http::Out;
+use crate::out::Out;
 
 /// Chunks of a log on their way to a client.
 const LOG_CHUNKS_MAX: usize = 4;
@@ -187,7 +187,7 @@ impl Session {
         let streams = exec.take_streams();
         if let (Some(resizes), Some(terminal)) = (client.resizes.take(), exec.terminal()?) {
             tokio::spawn(follow_sizes(resizes, move |width, height| {
-                stead_host::shim::resize(&terminal, width, height).is_ok()
+                stead_host::resize_terminal(&terminal, width, height).is_ok()
             }));
         }
         carry(client, streams).await;

@@ -18,8 +18,8 @@ use stead_apiserver::{Extension, Known, Told};
 use stead_host::usage::Usage;
 use tokio::sync::Mutex;
 
-use crate::http::Out;
 use crate::kubelet::{PodUsage, usage_of_node, usage_of_pods};
+use crate::out::Out;
 use crate::{Server, clock};
 
 const GROUP: &str = "metrics.k8s.io";

@@ -14,7 +14,6 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use super::Options;
 use crate::say::say;
 
 /// Lines that wait for the disk; more are dropped.
@@ -153,6 +152,18 @@ impl Log {
 
 fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// The flags of the audit log.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub policy: Option<PathBuf>,
+    pub path: Option<PathBuf>,
+    /// A file's size, in megabytes, at which the next is begun.
+    pub max_size: Option<u64>,
+    /// How many earlier files are kept, and for how many days; 0: all, for ever.
+    pub max_backup: usize,
+    pub max_age: u64,
 }
 
 #[cfg(test)]

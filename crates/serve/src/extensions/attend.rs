@@ -7,23 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::header::{ACCEPT, HeaderMap, HeaderValue};
-use http::{Method, StatusCode, Uri};
 use stead_api::{Revision, User};
 use stead_apiserver::{API_SERVICES, Availability, Extension, extensions};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{learn, place};
-use crate::front_proxy::name_user;
-use crate::outbound::Failure;
+use super::call::{ask, masters};
+use super::learn;
 use crate::plane::PlaneHandle;
 use crate::{Server, clock};
 
-/// How long an extension may take to answer, and how much of the answer is read.
-const ANSWER: Duration = Duration::from_secs(5);
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How often one that answers is asked.
 const RESYNC: Duration = Duration::from_secs(30);
 /// How soon one that fails is asked again: at first, and at the slowest.
@@ -135,45 +129,6 @@ async fn judge(server: &Arc<Server>, extension: &Extension) -> Availability {
         Ok(_) => Availability::passed(),
         Err(why) => Availability::failed("FailedDiscoveryCheck", why),
     }
-}
-
-/// Asks an extension for a document, as one who may see everything.
-pub(super) async fn ask(
-    server: &Arc<Server>,
-    extension: &Extension,
-    path: &str,
-    accept: &'static str,
-) -> Result<(HeaderMap, bytes::Bytes), String> {
-    let asker = User { name: "system:kube-aggregator".into(), groups: masters(), ..User::default() };
-    let (url, answer) = call(server, extension, &asker, (Method::GET, path, accept)).await?;
-    let (code, headers, body) = answer.map_err(|why| format!("failing or missing response from {url}: {why}"))?;
-    if (StatusCode::OK..StatusCode::MULTIPLE_CHOICES).contains(&code) {
-        return Ok((headers, body));
-    }
-    Err(format!("failing or missing response from {url}: bad status from {url}: {}", code.as_u16()))
-}
-
-type Called = Result<(StatusCode, HeaderMap, bytes::Bytes), Failure>;
-
-/// Calls an extension in somebody's name; under which URL, and what came of it.
-pub(super) async fn call(
-    server: &Arc<Server>,
-    extension: &Extension,
-    user: &User,
-    (method, path, accept): (Method, &str, &'static str),
-) -> Result<(Uri, Called), String> {
-    let head = server.plane.head();
-    let (peer, url) = place(server, &head, extension, path).map_err(|status| status.message)?;
-    drop(head);
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT, HeaderValue::from_static(accept));
-    name_user(&mut headers, user);
-    let call = (method, url.clone(), headers);
-    Ok((url, server.outbound.exchange(&peer, call, bytes::Bytes::new(), ANSWER, ANSWER_BYTES_MAX).await))
-}
-
-fn masters() -> Vec<String> {
-    vec!["system:masters".into()]
 }
 
 /// Writes a verdict into the APIService; another write in between is no reason to give up.

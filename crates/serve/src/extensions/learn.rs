@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use stead_apiserver::{Extension, Told, read_resources};
 
-use super::attend::ask;
+use super::call::ask;
 use crate::Server;
 
 const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\

@@ -10,7 +10,7 @@ use stead_api::User;
 use stead_apiserver::Extension;
 use stead_control::{Content, Effect, Sweep, Work};
 
-use super::attend::call;
+use super::call::call;
 use crate::Server;
 
 /// Objects that are deleted one by one in one go; the next takes the rest.

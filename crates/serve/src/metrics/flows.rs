@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use stead_apiserver::fairness::Refused;
 
-use super::text::family;
+use super::family::family;
 use crate::Server;
 use crate::fairness::Counts;
 

@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
-use super::Labels;
+use super::labels::Labels;
 
 /// Combinations of labels that are told apart: verbs, codes and kinds that are used, not all that there could be.
 const PLACES: usize = 4096;

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
+use super::family::family;
+use super::histogram::{BUCKETS, Histogram};
+use super::process;
 use super::table::Place;
-use super::{BUCKETS, Histogram, process};
 use crate::Server;
 
 const NANOS: f64 = 1e9;
@@ -22,10 +24,6 @@ pub fn all(server: &Server) -> String {
         let _ = writeln!(out, "{name} {value}");
     }
     out
-}
-
-pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
 fn labels<T>(place: &Place<T>) -> String {
