@@ -106,11 +106,13 @@ impl Host {
         std::fs::create_dir_all(self.paths.run.join("e"))?;
         let config: Value = record::read(&dir.join("config.json"))?.ok_or(io::ErrorKind::NotFound)?;
         record::write(&process_file, &process(&config, request))?;
+        let filtered = has_filter(&config).then(|| dir.join("config.json"));
         let console = request.tty.then(|| self.paths.run.join("e").join(format!("{number}.tty")));
         let spec = ExecSpec {
             libcontainer_root: known.record.shim.libcontainer_root.clone(),
             id: known.record.id.clone(),
             process: process_file.clone(),
+            filtered,
             console,
             timeout_ms: request.timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
         };
@@ -211,6 +213,13 @@ fn read_until(
     Ok(())
 }
 
+/// What it takes to load a seccomp filter and to give this up again.
+const LOADERS: [&str; 2] = ["CAP_SYS_ADMIN", "CAP_SETPCAP"];
+
+fn has_filter(config: &Value) -> bool {
+    config["linux"]["seccomp"].is_object()
+}
+
 /// The container's own process with another command.
 fn process(config: &Value, request: &ExecRequest) -> Value {
     let mut process = config["process"].clone();
@@ -218,6 +227,13 @@ fn process(config: &Value, request: &ExecRequest) -> Value {
     process["terminal"] = json!(request.tty);
     if let Some(map) = process.as_object_mut() {
         map.remove("oomScoreAdj");
+    }
+    if has_filter(config) && process["noNewPrivileges"] != json!(true) {
+        // To load the filter; the helper gives them up before the command begins.
+        for set in ["bounding", "effective", "permitted"] {
+            let Some(own) = process["capabilities"][set].as_array_mut() else { continue };
+            own.extend(LOADERS.iter().map(|name| json!(name)).filter(|name| !own.contains(name)).collect::<Vec<_>>());
+        }
     }
     if request.tty
         && let Some(env) = process["env"].as_array_mut()

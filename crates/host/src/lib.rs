@@ -34,6 +34,7 @@ mod sandbox;
 mod seccomp;
 pub mod shim;
 mod shim_exec;
+mod shim_filter;
 mod shim_io;
 mod shim_protocol;
 mod shim_trace;

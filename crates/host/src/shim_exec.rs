@@ -14,6 +14,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::shim_filter::Filtered;
 use crate::shim_protocol::{receive_terminal, send};
 use crate::sys;
 
@@ -24,6 +25,8 @@ pub struct ExecSpec {
     pub id: String,
     /// A file with the OCI process, made from the container's own.
     pub process: std::path::PathBuf,
+    /// The container's own configuration, when a seccomp filter holds in it.
+    pub filtered: Option<std::path::PathBuf>,
     pub console: Option<std::path::PathBuf>,
     /// The command is killed after this.
     pub timeout_ms: Option<u64>,
@@ -69,6 +72,9 @@ fn run(spec: &ExecSpec) -> io::Result<i32> {
     let mut builder = ContainerBuilder::new(spec.id.clone(), SyscallType::Linux)
         .with_root_path(&spec.libcontainer_root)
         .map_err(io::Error::other)?;
+    if let Some(path) = &spec.filtered {
+        builder = builder.with_executor(Filtered::of(path)?);
+    }
     let mut terminal = None;
     if let Some(path) = &spec.console {
         terminal = Some(UnixListener::bind(path)?);

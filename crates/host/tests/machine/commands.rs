@@ -14,6 +14,7 @@ use crate::fixture::{World, container, key};
 
 pub const TESTS: &[Test] = &[
     ("exec_has_streams_and_an_exit_code", exec_has_streams_and_an_exit_code),
+    ("exec_has_the_containers_filter_and_capabilities", exec_has_the_containers_filter_and_capabilities),
     ("exec_with_a_terminal", exec_with_a_terminal),
     ("exec_goes_on_after_a_restart_of_the_agent", exec_goes_on_after_a_restart_of_the_agent),
     ("attach_joins_the_first_process", attach_joins_the_first_process),
@@ -71,6 +72,31 @@ fn exec_has_streams_and_an_exit_code() {
     assert_eq!(run.wait().unwrap(), 127);
     let missing = world.host().exec(&key("uid-1", "other", 0), &request).unwrap_err();
     assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+}
+
+fn exec_has_the_containers_filter_and_capabilities() {
+    let world = World::new("execsec");
+    world.sandbox("uid-1");
+    let root = Security { seccomp: Seccomp::RuntimeDefault, ..Security::default() };
+    let no_more = Security { no_new_privileges: true, ..root.clone() };
+    let user = Security { run_as_user: Some(1000), ..root.clone() };
+    let open = Security { seccomp: Seccomp::Unconfined, ..root.clone() };
+    let each = [("root", root, "2"), ("no-more", no_more, "2"), ("user", user, "2"), ("open", open, "0")];
+    for (name, security, mode) in each {
+        let mut spec = container("uid-1", name, IDLE);
+        spec.security = security;
+        world.perform(Action::EnsureContainer(Box::new(spec)));
+        let script = "grep -hE '^(Seccomp|NoNewPrivs|Cap...):' /proc/$0/status";
+        let of = |process: &str| {
+            let command = vec!["sh".into(), "-c".into(), script.into(), process.into()];
+            let request = ExecRequest { command, ..ExecRequest::default() };
+            let mut run = world.host().exec(&key("uid-1", name, 0), &request).unwrap();
+            read_all(run.take_streams().stdout)
+        };
+        let (own, first) = (of("self"), of("1"));
+        assert_eq!(own, first, "{name}");
+        assert!(own.contains(&format!("Seccomp:\t{mode}\n")), "{name}: {own}");
+    }
 }
 
 fn exec_with_a_terminal() {
