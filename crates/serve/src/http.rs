@@ -129,8 +129,10 @@ async fn answer<'a>(
     let is_of_usage = extension.is_none() && crate::usage::is_asked(server, parts.uri.path());
     let is_of_others = extension.is_some() || is_proxied || is_of_usage;
     let mut request = understand(server, peer, &parts, is_of_others, followed)?;
-    if let Some(flow) = &mut followed.flow {
-        flow.admit(&server.plane.head(), &request).await?;
+    // Whose body is still to come holds no seat: else a few that never come would keep everybody out.
+    let is_coming = !is_of_others && !body.is_end_stream();
+    if !is_coming {
+        admit(server, &request, followed).await?;
     }
     if let Some(extension) = extension {
         return crate::extensions::serve(server, &extension, &request, (parts, body)).await;
@@ -152,6 +154,9 @@ async fn answer<'a>(
     stead_apiserver::negotiate(&server.plane.head().registry, &mut request)?;
     let options = request.options.clone();
     let bytes = collect(body).await?;
+    if is_coming {
+        admit(server, &request, followed).await?;
+    }
     let head = server.plane.head();
     if !bytes.is_empty() {
         decode(&head, &mut request, &bytes, header(&parts.headers, &CONTENT_TYPE))?;
@@ -177,6 +182,14 @@ async fn answer<'a>(
         trail.answered(&reply);
     }
     respond(server, &parts, present(server, reply, options).await, of_errors).await
+}
+
+/// Has a request wait for its turn.
+async fn admit(server: &Server, request: &Request, followed: &mut Followed<'_>) -> Result<(), Status> {
+    match &mut followed.flow {
+        Some(flow) => flow.admit(&server.plane.head(), request).await,
+        None => Ok(()),
+    }
 }
 
 /// Encodes a reply; what takes long is done where nobody else waits.

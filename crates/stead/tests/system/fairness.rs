@@ -90,7 +90,7 @@ impl<'a> Client<'a> {
     /// One that is being answered until it is killed.
     fn begin(&self, path: &str, more: &str) -> Running {
         let mut shell = Command::new("bash");
-        shell.args(["-c", &self.command(path, more)]).stdout(Stdio::piped());
+        shell.args(["-c", &self.command(path, more)]).stdin(Stdio::piped()).stdout(Stdio::piped());
         Running(shell.spawn().expect("a shell starts"))
     }
 
@@ -122,10 +122,14 @@ impl Drop for Running {
 }
 
 /// A series of greedy's schema.
+fn of_greedy(series: &str) -> String {
+    format!("apiserver_flowcontrol_{series}{{flow_schema=\"greedy\",priority_level=\"small\"")
+}
+
+/// The value of the first series that begins so.
 fn counted(cluster: &Cluster, series: &str) -> usize {
     let metrics = cluster.kubectl("get --raw /metrics").ok();
-    let start = format!("apiserver_flowcontrol_{series}{{flow_schema=\"greedy\",priority_level=\"small\"");
-    let line = metrics.lines().find(|line| line.starts_with(&start));
+    let line = metrics.lines().find(|line| line.starts_with(series));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
 }
 
@@ -172,8 +176,14 @@ fn greed_is_refused_then_waits(cluster: &Cluster) {
         [format!("x-kubernetes-pf-flowschema-uid: {schema}"), format!("x-kubernetes-pf-prioritylevel-uid: {level}")]
     };
 
+    // Whose body does not come holds nobody up.
+    let stalled: Vec<Running> = (0..SEATS).map(|_| greedy.begin(MAPS, "-X POST -T -")).collect();
+    wait_for(cluster, "apiserver_current_inflight_requests{request_kind=\"mutating\"}", SEATS);
+    is_good(&greedy.get(MAPS));
+    drop(stalled);
+
     let held: Vec<Running> = (0..SEATS).map(|n| greedy.write(&format!("held-{n}"))).collect();
-    wait_for(cluster, "current_executing_requests", SEATS);
+    wait_for(cluster, &of_greedy("current_executing_requests"), SEATS);
     let refused = greedy.get(MAPS);
     is_refused(&refused);
     assert!(marks("greedy", "small").iter().all(|mark| refused.to_lowercase().contains(mark)), "{refused}");
@@ -181,19 +191,19 @@ fn greed_is_refused_then_waits(cluster: &Cluster) {
     is_good(&answered);
     let of_others = marks("service-accounts", "workload-low");
     assert!(of_others.iter().all(|mark| answered.to_lowercase().contains(mark)), "{answered}");
-    assert_eq!(counted(cluster, "rejected_requests_total"), 1);
+    assert_eq!(counted(cluster, &of_greedy("rejected_requests_total")), 1);
 
     // One may wait now.
     let queue = r#"{"spec":{"limited":{"limitResponse":{"type":"Queue","queuing":{"queues":1,"handSize":1,"queueLengthLimit":1}}}}}"#;
     cluster.kubectl(&format!("patch prioritylevelconfiguration small --type merge -p '{queue}'")).ok();
     let waiting = greedy.begin(&format!("{MAPS}?timeout=60s"), "");
-    wait_for(cluster, "current_inqueue_requests", 1);
+    wait_for(cluster, &of_greedy("current_inqueue_requests"), 1);
     is_refused(&greedy.get(MAPS));
     is_good(&modest.get(MAPS));
     // A client that goes away gives its seat back.
     drop(held);
     is_good(&waiting.answer());
-    wait_for(cluster, "current_executing_requests", 0);
+    wait_for(cluster, &of_greedy("current_executing_requests"), 0);
     is_good(&greedy.get(MAPS));
     // Without its level the schema says so, and its requests are as everybody's.
     cluster.kubectl("delete prioritylevelconfiguration small").ok();
