@@ -49,6 +49,7 @@ pub use effect::{CertificateOrder, Effect, Sweep, Work};
 pub use parking::CallId;
 pub use plan::{Action, Controller, EventType, Note, Plan, Settles, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
+pub use queue::Tally;
 
 /// Every controller. Their order is the order within a round.
 pub const ALL: &[Controller] = &[

@@ -28,7 +28,7 @@ use crate::effect::Effect;
 use crate::names::{CUSTOM_RESOURCE, EVENT, POD};
 use crate::parking::{CallId, Parking};
 use crate::plan::{ANY, Action, Controller, Note, Plan, Settles, View};
-use crate::queue::{Item, Queue};
+use crate::queue::{Item, Queue, Tally};
 use crate::recorder::{Recorder, Write};
 
 /// How many keys one step looks at, and how many revisions its controllers may write, before it hands over what it has.
@@ -147,6 +147,11 @@ impl Plane {
         if let Some(item) = self.parking.answer(id, answer) {
             self.queue.wake(item);
         }
+    }
+
+    /// What was counted of the controllers' keys, by their names.
+    pub fn tallies(&self) -> impl Iterator<Item = (&'static str, Tally)> {
+        self.controllers.iter().map(|controller| controller.name).zip(self.queue.tallies().iter().copied())
     }
 
     /// When to step even without requests; now or earlier while work is queued.

@@ -15,6 +15,15 @@ const BACKOFF_MAX_MS: i64 = 1_000_000;
 /// A controller's place in `ALL` and a key of it.
 pub type Item = (usize, Key);
 
+/// What was counted of a controller's keys since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub adds: u64,
+    pub retries: u64,
+    /// Keys that are queued now.
+    pub depth: u64,
+}
+
 #[derive(Debug, Default)]
 pub struct Queue {
     round: BTreeSet<Item>,
@@ -22,13 +31,30 @@ pub struct Queue {
     timers: BTreeSet<(Timestamp, Item)>,
     timer_of: BTreeMap<Item, Timestamp>,
     failures: BTreeMap<Item, u32>,
+    /// By controller.
+    tallies: Vec<Tally>,
 }
 
 impl Queue {
     pub fn wake(&mut self, item: Item) {
-        if !self.round.contains(&item) {
-            self.next_round.insert(item);
+        let controller = item.0;
+        if !self.round.contains(&item) && self.next_round.insert(item) {
+            let tally = self.tally(controller);
+            tally.adds += 1;
+            tally.depth += 1;
         }
+    }
+
+    fn tally(&mut self, controller: usize) -> &mut Tally {
+        if self.tallies.len() <= controller {
+            self.tallies.resize(controller + 1, Tally::default());
+        }
+        &mut self.tallies[controller]
+    }
+
+    /// By controller; those at the end that never had a key are left out.
+    pub fn tallies(&self) -> &[Tally] {
+        &self.tallies
     }
 
     pub fn is_idle(&self) -> bool {
@@ -52,6 +78,7 @@ impl Queue {
             std::mem::swap(&mut self.round, &mut self.next_round);
         }
         let item = self.round.pop_first()?;
+        self.tally(item.0).depth -= 1;
         if let Some(at) = self.timer_of.remove(&item) {
             self.timers.remove(&(at, item.clone()));
         }
@@ -81,6 +108,7 @@ impl Queue {
     }
 
     pub fn failed(&mut self, item: Item, now: Timestamp) {
+        self.tally(item.0).retries += 1;
         let failures = self.failures.entry(item.clone()).or_insert(0);
         let delay = BACKOFF_FIRST_MS.saturating_mul(1 << (*failures).min(32)).min(BACKOFF_MAX_MS);
         *failures = failures.saturating_add(1);
@@ -113,6 +141,19 @@ mod tests {
         assert_eq!(queue.pop(), Some(item(1, "a")), "no controller starves another");
         assert_eq!(queue.pop(), Some(item(0, "b")));
         assert_eq!(queue.pop(), None);
+    }
+
+    #[test]
+    fn keys_are_counted_by_controller() {
+        let mut queue = Queue::default();
+        let now = Timestamp::UNIX_EPOCH;
+        queue.wake(item(2, "a"));
+        queue.wake(item(2, "a"));
+        queue.wake(item(0, "b"));
+        queue.failed(item(0, "c"), now);
+        assert_eq!(queue.pop(), Some(item(0, "b")));
+        let of = |adds, retries, depth| Tally { adds, retries, depth };
+        assert_eq!(queue.tallies(), [of(1, 1, 0), of(0, 0, 0), of(1, 0, 1)]);
     }
 
     #[test]

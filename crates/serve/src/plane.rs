@@ -15,7 +15,7 @@ use stead_api::call::{self, Question};
 use stead_api::{Key, KindName, Request, Revision, Status};
 use stead_apiserver::fairness::{REFUSAL, RETRY_SECONDS};
 use stead_apiserver::{CallPlan, Head, Reply};
-use stead_control::{CallId, Effect, Plane, Work};
+use stead_control::{CallId, Effect, Plane, Tally, Work};
 use tokio::sync::{Semaphore, watch};
 
 use crate::asks::{Answer, Ask};
@@ -70,6 +70,8 @@ struct Shared {
     listeners: RwLock<Vec<Listener>>,
     trouble: Trouble,
     asking: Mutex<Asking>,
+    /// What was counted of the controllers' keys at the last step.
+    tallies: Mutex<Vec<(&'static str, Tally)>>,
     /// Places for clients' writes.
     clients: Arc<Semaphore>,
 }
@@ -78,6 +80,11 @@ impl PlaneHandle {
     /// Why nothing can be written now, if so.
     pub fn trouble(&self) -> Option<Arc<String>> {
         self.shared.trouble.load_full()
+    }
+
+    /// What controllers had to look at, by their names.
+    pub fn tallies(&self) -> Vec<(&'static str, Tally)> {
+        self.shared.tallies.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// The published head.
@@ -173,6 +180,7 @@ pub fn start(
         listeners: RwLock::new(Vec::new()),
         trouble: Trouble::empty(),
         asking: Mutex::new(Asking::NotYet(Vec::new())),
+        tallies: Mutex::new(Vec::new()),
         clients: Arc::new(Semaphore::new(CLIENT_REQUESTS_MAX)),
     });
     let handle = PlaneHandle { shared: Arc::clone(&shared), asks };
@@ -202,6 +210,7 @@ fn run(
             plane.answer(id, said);
         }
         let batch = plane.step(crate::clock::now(), requests);
+        note(shared, plane.tallies());
         if !batch.writes().is_empty() {
             let work = (batch.revision(), batch.writes());
             if persist(&mut disk, work, &mut answers, &inbox, &shared.trouble) == Outcome::GivenUp {
@@ -239,6 +248,12 @@ fn perform_all(effects: Vec<Effect>, shared: &Shared, perform: &Perform) -> Vec<
         }
     }
     products
+}
+
+fn note(shared: &Shared, tallies: impl Iterator<Item = (&'static str, Tally)>) {
+    let mut noted = shared.tallies.lock().unwrap_or_else(|e| e.into_inner());
+    noted.clear();
+    noted.extend(tallies);
 }
 
 fn wait(shared: &Shared, waiting: Waiting) {

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
+use stead_control::Tally;
+
 use super::family::family;
 use super::histogram::{BUCKETS, Histogram};
 use super::process;
@@ -18,6 +20,7 @@ pub fn all(server: &Server) -> String {
     in_flight(&mut out, server);
     super::flows::write(&mut out, server);
     objects(&mut out, server);
+    controllers(&mut out, server);
     build(&mut out);
     for (name, kind, help, value) in process::facts() {
         family(&mut out, name, kind, help);
@@ -94,6 +97,24 @@ fn objects(out: &mut String, server: &Server) {
     let name = "stead_store_trouble";
     family(out, name, "gauge", "1 while the disk refuses writes, 0 otherwise.");
     let _ = writeln!(out, "{name} {}", u8::from(server.plane.trouble().is_some()));
+}
+
+fn controllers(out: &mut String, server: &Server) {
+    let tallies = server.plane.tallies();
+    type Value = fn(&Tally) -> u64;
+    let families: [(&str, &str, &str, Value); 3] = [
+        ("workqueue_depth", "gauge", "[ALPHA] Current depth of workqueue", |tally| tally.depth),
+        ("workqueue_adds_total", "counter", "[ALPHA] Total number of adds handled by workqueue", |tally| tally.adds),
+        ("workqueue_retries_total", "counter", "[ALPHA] Total number of retries handled by workqueue", |tally| {
+            tally.retries
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        family(out, name, kind, help);
+        for (controller, tally) in &tallies {
+            let _ = writeln!(out, "{name}{{name=\"{controller}\"}} {}", value(tally));
+        }
+    }
 }
 
 fn build(out: &mut String) {

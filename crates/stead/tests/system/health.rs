@@ -52,6 +52,8 @@ fn requests_are_counted(cluster: &Cluster) {
     assert_eq!(value(&after, "apiserver_request_duration_seconds_count", &created), 1.0);
     let all = [r#"resource="configmaps""#, r#"verb="POST""#, r#"le="+Inf""#];
     assert_eq!(value(&after, "apiserver_request_duration_seconds_bucket", &all), 1.0);
+    let adds = r#"name="namespace-controller""#;
+    assert!(value(&after, "workqueue_adds_total", &[adds]) >= 4.0 && value(&after, "workqueue_depth", &[adds]) == 0.0);
     // This very request is being answered.
     assert!(value(&after, "apiserver_current_inflight_requests", &[r#"request_kind="readOnly""#]) >= 1.0);
     assert!(value(&after, "process_resident_memory_bytes", &[]) > 1e6);
