@@ -15,15 +15,11 @@ use std::time::Duration;
 
 use stead_api::{Options, Request, Verb};
 
-pub use classify::{Classifier, FlowSchema, Level};
+pub use classify::{Classifier, FLOW_SCHEMAS, FlowSchema, Level, PRIORITY_LEVELS};
 pub use limits::{Limits, SEATS, Standing, least_served};
 pub use queues::{Queues, Shape, Ticket};
 
 use crate::Head;
-
-/// The kinds by which requests are told apart.
-pub const FLOW_SCHEMAS: &str = "flowschemas.flowcontrol.apiserver.k8s.io";
-pub const PRIORITY_LEVELS: &str = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io";
 
 /// What is said to those who are refused.
 pub const REFUSAL: &str = "too many requests, please try again later";

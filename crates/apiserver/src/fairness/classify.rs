@@ -15,7 +15,10 @@ use stead_store::Snapshot;
 
 use super::limits::{Limits, Share, divide};
 use super::queues::Shape;
-use super::{FLOW_SCHEMAS, PRIORITY_LEVELS};
+
+/// The kinds by which requests are told apart.
+pub const FLOW_SCHEMAS: &str = "flowschemas.flowcontrol.apiserver.k8s.io";
+pub const PRIORITY_LEVELS: &str = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io";
 
 /// A level as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
