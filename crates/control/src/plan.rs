@@ -68,6 +68,8 @@ pub struct Plan {
     pub events: Vec<Note>,
     /// When to look again even if nothing changes.
     pub wake_at: Option<Timestamp>,
+    /// Where a refusal is to be seen beside its Event.
+    pub blame: Option<Blame>,
     /// Something stood in the way (a note says what): look again after a back-off, as after a refusal.
     pub retry: bool,
 }
@@ -167,6 +169,14 @@ impl Plan {
             on_failure,
         });
     }
+}
+
+/// A condition that a refusal puts on an object that has none of its type, with the refusal's message.
+#[derive(Debug)]
+pub struct Blame {
+    pub about: Key,
+    pub condition: &'static str,
+    pub reason: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

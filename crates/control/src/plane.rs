@@ -25,9 +25,10 @@ use stead_kinds::Registry;
 use stead_store::{Corrupt, Event, Record, Store};
 
 use crate::effect::Effect;
+use crate::facts;
 use crate::names::{CUSTOM_RESOURCE, EVENT, POD};
 use crate::parking::{CallId, Parking};
-use crate::plan::{ANY, Action, Controller, Note, Plan, Settles, View};
+use crate::plan::{ANY, Action, Blame, Controller, Note, Plan, Settles, View};
 use crate::queue::{Item, Queue, Tally};
 use crate::recorder::{Recorder, Write};
 
@@ -321,6 +322,9 @@ impl Plane {
                     // In a namespace that goes away nothing can be made, and nobody needs to be told.
                     if !is_namespace_terminating(&status) {
                         self.record_refusal(&item, on_failure, &status);
+                        if let Some(blame) = &plan.blame {
+                            self.show_refusal(&item, blame, &status);
+                        }
                     }
                     refused = true;
                     break;
@@ -359,6 +363,24 @@ impl Plane {
         let mut note = on_failure.unwrap_or_else(|| Note::warning(&item.1, "FailedSync", "{error}"));
         note.message = note.message.replace("{error}", &status.message);
         self.record(item.0, &note);
+    }
+
+    /// Best effort, as the Event is; the key need not look at what it says itself.
+    fn show_refusal(&mut self, item: &Item, blame: &Blame, refusal: &Status) {
+        self.dispatch(None);
+        let Some(object) = self.store.snapshot().get(&blame.about).filter(|_| refusal.reason != "Conflict") else {
+            return;
+        };
+        let mut value = object.value();
+        let mut conditions = facts::list(&value["status"]["conditions"]).to_vec();
+        if conditions.iter().any(|one| one["type"] == blame.condition) {
+            return;
+        }
+        conditions.push(json!({"type": blame.condition, "status": "True", "lastTransitionTime": facts::time(self.now),
+            "reason": blame.reason, "message": refusal.message}));
+        value["status"]["conditions"] = json!(conditions);
+        let _ = self.apply(item, Action::UpdateStatus { kind: blame.about.kind, value });
+        self.dispatch(Some(item));
     }
 
     fn apply(&mut self, item: &Item, action: Action) -> Result<Done, Status> {

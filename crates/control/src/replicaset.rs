@@ -18,10 +18,12 @@ use stead_store::Event;
 
 use crate::facts::{self, Availability};
 use crate::names::{POD, REPLICA_SET, REPLICATION_CONTROLLER};
-use crate::plan::{Action, Controller, Note, Plan, Settles, View, Watch};
+use crate::plan::{Action, Blame, Controller, Note, Plan, Settles, View, Watch};
 
 /// How many pods one plan makes or removes (upstream: 500 per sync, in slow-start batches).
 const PODS_PER_PLAN_MAX: usize = 100;
+/// The condition of a set whose pods cannot be made or removed.
+pub const REPLICA_FAILURE: &str = "ReplicaFailure";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 pub const CONTROLLER: Controller = Controller {
@@ -148,7 +150,9 @@ fn reconcile(view: &View, key: &Key) -> Plan {
 
 fn scale(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], plan: &mut Plan) {
     let wanted = usize::try_from(wanted(set).replicas.unwrap_or(1)).unwrap_or(0);
+    let blame = |reason| Some(Blame { about: set.key.clone(), condition: REPLICA_FAILURE, reason });
     if active.len() < wanted {
+        plan.blame = blame("FailedCreate");
         let pod = new_pod(set);
         for _ in 0..(wanted - active.len()).min(PODS_PER_PLAN_MAX) {
             plan.actions.push(Action::Create {
@@ -161,6 +165,7 @@ fn scale(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], plan: &mut Pla
         return;
     }
     let surplus = active.len() - wanted;
+    plan.blame = blame("FailedDelete");
     for pod in to_remove(view, set, active).into_iter().take(surplus.min(PODS_PER_PLAN_MAX)) {
         let name = &pod.key.name;
         plan.delete_noted(
@@ -257,8 +262,12 @@ fn status(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], terminating: 
         status[field] = json!(count);
     }
     status["observedGeneration"] = json!(set.meta.generation);
-    if !old["conditions"].is_null() {
-        status["conditions"] = old["conditions"].clone();
+    // What could not be done is done, or is not wanted any more.
+    let is_settled = i64::from(spec.replicas.unwrap_or(1)) == active.len() as i64;
+    let mut conditions = facts::list(&old["conditions"]).to_vec();
+    conditions.retain(|one| !is_settled || one["type"] != REPLICA_FAILURE);
+    if !conditions.is_empty() {
+        status["conditions"] = json!(conditions);
     }
     if !same_status(&old, &status) {
         value["status"] = status;
@@ -276,6 +285,7 @@ fn same_status(old: &Value, new: &Value) -> bool {
         "observedGeneration",
     ];
     counts.iter().all(|field| old[*field].as_i64().unwrap_or(0) == new[*field].as_i64().unwrap_or(0))
+        && facts::list(&old["conditions"]) == facts::list(&new["conditions"])
 }
 
 #[cfg(test)]

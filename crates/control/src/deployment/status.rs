@@ -5,10 +5,11 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Desired, Sets};
+use super::{Desired, Set, Sets};
 use crate::facts;
 use crate::names::DEPLOYMENT;
 use crate::plan::Plan;
+use crate::replicaset::REPLICA_FAILURE;
 
 #[derive(Default, PartialEq)]
 pub struct Counts {
@@ -58,6 +59,9 @@ pub fn write(desired: &Desired, sets: &Sets, made: Option<&str>, plan: &mut Plan
     let mut conditions = facts::list(&old["conditions"]).to_vec();
     available(desired, &counts, &mut conditions);
     progressing(desired, sets, &counts, made, &mut conditions, plan);
+    if !desired.is_paused() {
+        failing(sets, &mut conditions);
+    }
     status["conditions"] = json!(conditions);
     if !old["collisionCount"].is_null() {
         status["collisionCount"] = old["collisionCount"].clone();
@@ -154,6 +158,23 @@ fn progressing(
     {
         plan.wake(facts::after(at, i64::from(deadline)));
     }
+}
+
+/// Takes over why pods cannot be made: from the new ReplicaSet, else from an old one.
+fn failing(sets: &Sets, conditions: &mut Vec<Value>) {
+    let of_set = |set: &Set| {
+        let value = set.object.value();
+        facts::list(&value["status"]["conditions"]).iter().find(|one| one["type"] == REPLICA_FAILURE).cloned()
+    };
+    let Some(mut found) = sets.all().find_map(of_set) else {
+        return conditions.retain(|one| one["type"] != REPLICA_FAILURE);
+    };
+    let known = conditions.iter().find(|one| one["type"] == REPLICA_FAILURE);
+    if known.is_some_and(|known| known["status"] == found["status"] && known["reason"] == found["reason"]) {
+        return;
+    }
+    found["lastUpdateTime"] = found["lastTransitionTime"].clone();
+    facts::set_condition(conditions, found);
 }
 
 /// More pods are updated, ready or available than before, or fewer old ones are left.

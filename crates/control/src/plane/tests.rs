@@ -14,6 +14,7 @@ use crate::fixture::cluster;
 use crate::names::*;
 
 mod monkey;
+mod refusals;
 mod webhooks;
 
 struct World {
@@ -522,42 +523,6 @@ fn parallel_sets_come_up_at_once_and_roll_within_max_unavailable_b12_x02() {
     let images: Vec<Value> =
         world.snapshot().list(POD, "").map(|p| p.value()["spec"]["containers"][0]["image"].clone()).collect();
     assert_eq!(images, ["new"; 5]);
-}
-
-#[test]
-fn a_refused_pod_is_told_and_tried_again_with_back_off() {
-    let mut world = World::new();
-    world.node("n1");
-    world.create("/api/v1/namespaces", json!({"metadata": {"name": "tight"}}));
-    let mut set = web(1);
-    set["metadata"]["namespace"] = json!("tight");
-    // No such account: admission refuses the pod.
-    set["spec"]["template"]["spec"]["serviceAccountName"] = json!("robot");
-    let batch = {
-        let Target::Resource(resource) = target("/apis/apps/v1/namespaces/tight/statefulsets") else {
-            panic!("a resource")
-        };
-        let user = User { name: "admin".into(), groups: vec!["system:masters".into()], ..User::default() };
-        let request = Request::of(Arc::new(user), Verb::Create, resource, set);
-        world.plane.step(world.now, vec![(1, request)])
-    };
-    world.commit(batch);
-    let first = world.plane.wake_at().expect("a back-off");
-    assert!(first.duration_since(world.now).as_millis() <= 40, "its own writes may have made it look again");
-    for _ in 0..12 {
-        world.now = world.plane.wake_at().expect("a back-off");
-        let batch = world.plane.step(world.now, Vec::new());
-        world.commit(batch);
-    }
-    let told: Vec<String> = world.events("web").into_iter().filter(|e| e.contains("FailedCreate")).collect();
-    expect![[r#"Warning FailedCreate Create Pod web-0 in StatefulSet web failed error: pods "web-0" is forbidden: error looking up service account tight/robot: serviceaccount "robot" not found"#]]
-    .assert_eq(&told.join("\n"));
-    let count = world.snapshot().list(EVENT, "tight").map(|e| e.value()["count"].as_i64().unwrap_or(0)).max();
-    assert!(count > Some(5), "one Event that counts: {count:?}");
-    assert!(world.plane.wake_at().expect("a back-off").duration_since(world.now).as_secs() >= 1);
-    world.create("/api/v1/namespaces/tight/serviceaccounts", json!({"metadata": {"name": "robot"}}));
-    world.wait(1000);
-    assert!(world.snapshot().find(POD, "tight", "web-0").is_some());
 }
 
 #[test]
