@@ -33,6 +33,8 @@ pub struct Bootstrap {
     pub dns_ip: Ipv4Addr,
     /// PEM of the authority behind the certificate that requests are passed on to extension servers with.
     pub front_proxy_ca: String,
+    /// Whether this server tells what pods and nodes use, unless another one does.
+    pub tells_usage: bool,
 }
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
@@ -58,6 +60,20 @@ pub fn bootstrap(ctx: &mut Context, facts: &Bootstrap) {
     let now = time_text(maker.ctx.now);
     for service in services::api_services(&now) {
         maker.with_status("apiregistration.k8s.io", "apiservices", service);
+    }
+    make_usage(&mut maker, facts, &now);
+}
+
+/// The APIService of what pods and nodes use, which clients look for; another server's stays.
+fn make_usage(maker: &mut Maker, facts: &Bootstrap, now: &str) {
+    let service = services::usage(now);
+    if facts.tells_usage {
+        return maker.with_status("apiregistration.k8s.io", "apiservices", service);
+    }
+    let stored = maker.stored("apiregistration.k8s.io", "apiservices", "", &service);
+    if stored.is_some_and(|stored| stored["spec"]["service"].is_null()) {
+        let gone = maker.ask(Verb::Delete, "apiregistration.k8s.io", "apiservices", "", service);
+        gone.unwrap_or_else(|status| panic!("a local APIService stays: {status}"));
     }
 }
 
@@ -314,6 +330,7 @@ pub(crate) mod tests {
             api_port: port,
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
             front_proxy_ca: "FRONT".into(),
+            tells_usage: true,
         }
     }
 
@@ -338,6 +355,18 @@ pub(crate) mod tests {
         assert_eq!(trust["data"]["requestheader-allowed-names"], r#"["front-proxy-client"]"#);
         let range = server.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes");
         assert_eq!(range["spec"]["cidrs"], json!(["10.96.0.0/16"]));
+
+        let usage = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io";
+        assert_eq!(server.get(usage)["status"]["conditions"][0]["reason"], "Local");
+        let silent = Bootstrap { tells_usage: false, ..facts(6443) };
+        bootstrap(&mut server.ctx(), &silent);
+        assert_eq!(server.ask(&format!("GET {usage}"), Value::Null).0, 404, "nobody tells any more");
+        let others = json!({"metadata": {"name": "v1beta1.metrics.k8s.io"}, "spec": {"group": "metrics.k8s.io", "version": "v1beta1",
+            "groupPriorityMinimum": 100, "versionPriority": 100, "service": {"namespace": "default", "name": "metrics"}}});
+        server.make("/apis/apiregistration.k8s.io/v1/apiservices", others);
+        bootstrap(&mut server.ctx(), &silent);
+        bootstrap(&mut server.ctx(), &facts(6443));
+        assert_eq!(server.get(usage)["spec"]["service"]["name"], "metrics", "another server's stays");
 
         bootstrap(&mut server.ctx(), &facts(7443));
         let slice = server.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes");

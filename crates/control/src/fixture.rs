@@ -154,6 +154,7 @@ fn kind_of(keyword: &str) -> (KindName, &'static str, &'static str, bool) {
         "node" => (NODE, "v1", "Node", false),
         "ns" => (NAMESPACE, "v1", "Namespace", false),
         "svc" => (SERVICE, "v1", "Service", true),
+        "ip" => (IP_ADDRESS, "networking.k8s.io/v1", "IPAddress", false),
         "ep" => (ENDPOINTS, "v1", "Endpoints", true),
         "cm" => (CONFIG_MAP, "v1", "ConfigMap", true),
         "sa" => (SERVICE_ACCOUNT, "v1", "ServiceAccount", true),

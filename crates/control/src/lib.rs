@@ -36,6 +36,7 @@ mod quota;
 mod recorder;
 mod replicaset;
 mod scheduler;
+mod service_address;
 mod statefulset;
 mod status;
 mod token_secret;
@@ -67,6 +68,7 @@ pub const ALL: &[Controller] = &[
     scheduler::CONTROLLER,
     volume::ephemeral::CONTROLLER,
     volume::CONTROLLER,
+    service_address::CONTROLLER,
     endpointslice::CONTROLLER,
     endpoints::CONTROLLER,
     endpointslice::mirror::CONTROLLER,

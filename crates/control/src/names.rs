@@ -6,6 +6,7 @@ pub const POD: KindName = "pods";
 pub const NODE: KindName = "nodes";
 pub const NAMESPACE: KindName = "namespaces";
 pub const SERVICE: KindName = "services";
+pub const IP_ADDRESS: KindName = "ipaddresses.networking.k8s.io";
 pub const ENDPOINTS: KindName = "endpoints";
 pub const CONFIG_MAP: KindName = "configmaps";
 pub const SERVICE_ACCOUNT: KindName = "serviceaccounts";

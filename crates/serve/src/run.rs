@@ -164,6 +164,7 @@ pub(crate) fn open_plane(
         api_port: config.api_port,
         dns_ip: config.dns_ip,
         front_proxy_ca: front_proxy.ca_pem.clone(),
+        tells_usage: config.nodes > 0,
     };
     let first = restored.bootstrap(clock::now(), &facts);
     disk.commit(first.revision(), first.writes())?;

@@ -32,6 +32,11 @@ pub(super) fn api_services(now: &str) -> Vec<Value> {
     v1.chain([api_service("autoscaling", "v2", 17_500, 30, now)]).collect()
 }
 
+/// That of what pods and nodes use, with the priorities that metrics servers have.
+pub(super) fn usage(now: &str) -> Value {
+    api_service("metrics.k8s.io", "v1beta1", 100, 100, now)
+}
+
 fn api_service(group: &str, version: &str, priority: i64, version_priority: i64, now: &str) -> Value {
     let mut spec = json!({"version": version, "groupPriorityMinimum": priority, "versionPriority": version_priority});
     if !group.is_empty() {

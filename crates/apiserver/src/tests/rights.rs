@@ -20,6 +20,7 @@ fn cluster() -> Server {
         api_port: 6443,
         dns_ip: Ipv4Addr::new(10, 96, 0, 10),
         front_proxy_ca: String::new(),
+        tells_usage: true,
     };
     bootstrap(&mut server.ctx(), &facts);
     server

@@ -46,6 +46,7 @@ impl World {
             api_port: 6443,
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
             front_proxy_ca: "FRONT".into(),
+            tells_usage: true,
         };
         let batch = world.plane.bootstrap(now, &facts);
         world.commit(batch);
