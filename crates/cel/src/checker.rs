@@ -36,6 +36,7 @@ pub(crate) fn check<'s>(expr: &Expr, known: &[(&str, Known<'s>)]) -> (Type<'s>, 
             Known::Dyn => Type::Dyn,
             Known::Schema(schema) => types::of_schema(schema).unwrap_or(Type::Dyn),
             Known::Optional(schema) => Type::Optional(Arc::new(types::of_schema(schema).unwrap_or(Type::Dyn))),
+            Known::Whole(schema) => types::of_whole(schema),
             Known::Authorizer => named("Authorizer"),
             Known::Members(names) => Type::Members(names),
         };
@@ -113,6 +114,10 @@ impl<'s> Checker<'s> {
             Type::Dyn => Type::Dyn,
             Type::Map(_, values) => (**values).clone(),
             Type::Object(schema) => match types::field(schema, &select.field) {
+                Some(found) => found,
+                None => return self.fault(at, format!("undefined field '{}'", select.field)),
+            },
+            Type::Whole(schema) => match types::field_of_whole(schema, &select.field) {
                 Some(found) => found,
                 None => return self.fault(at, format!("undefined field '{}'", select.field)),
             },

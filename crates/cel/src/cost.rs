@@ -24,7 +24,7 @@ pub(crate) fn estimate(expr: &Expr, known: &[(&str, Known<'_>)]) -> u64 {
         let sized = match known {
             Known::Schema(schema) | Known::Optional(schema) => of_schema(schema),
             // Objects of any shape are limited when they are evaluated.
-            Known::Dyn | Known::Authorizer | Known::Members(_) => Sized { schema: None, size: 0 },
+            Known::Dyn | Known::Whole(_) | Known::Authorizer | Known::Members(_) => Sized { schema: None, size: 0 },
         };
         (*name, sized)
     });

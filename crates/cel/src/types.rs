@@ -26,6 +26,8 @@ pub(crate) enum Type<'s> {
     Optional(Arc<Type<'s>>),
     /// An object of a custom resource.
     Object(&'s Schema),
+    /// An object of any kind, of which everything may be seen.
+    Whole(&'s Schema),
     /// An object with these members.
     Members(&'s [String]),
     /// metadata of a custom resource: name and generateName are all that rules may see of it.
@@ -53,7 +55,7 @@ impl fmt::Display for Type<'_> {
             Type::List(items) => write!(f, "list({items})"),
             Type::Map(keys, values) => write!(f, "map({keys}, {values})"),
             Type::Optional(inner) => write!(f, "optional_type({inner})"),
-            Type::Object(_) | Type::Members(_) | Type::Metadata => f.write_str("object"),
+            Type::Object(_) | Type::Whole(_) | Type::Members(_) | Type::Metadata => f.write_str("object"),
             Type::Named(name) => f.write_str(name),
             Type::Param(name) => write!(f, "{name}"),
         }
@@ -85,6 +87,32 @@ pub(crate) fn of_schema(schema: &Schema) -> Option<Type<'_>> {
             _ => Type::Object(schema),
         },
     })
+}
+
+/// The type of values of a schema of which everything may be seen; what is text or something else, by its format, is not told apart.
+pub(crate) fn of_whole(schema: &Schema) -> Type<'_> {
+    let schema = schema.resolved();
+    let has_format = schema.rules.as_ref().is_some_and(|rules| !rules.format.is_empty());
+    match &schema.shape {
+        Shape::String if !has_format => Type::String,
+        Shape::Int32 | Shape::Int64 => Type::Int,
+        Shape::Number => Type::Double,
+        Shape::Boolean => Type::Bool,
+        Shape::Array(items) => Type::List(Arc::new(of_whole(items))),
+        Shape::Object(fields) => match &fields.rest {
+            Rest::Map(values) if fields.named.is_empty() => {
+                Type::Map(Arc::new(Type::String), Arc::new(of_whole(values)))
+            }
+            Rest::Closed if !fields.named.is_empty() => Type::Whole(schema),
+            _ => Type::Dyn,
+        },
+        _ => Type::Dyn,
+    }
+}
+
+/// The type of a member of such an object.
+pub(crate) fn field_of_whole<'s>(schema: &'s Schema, name: &str) -> Option<Type<'s>> {
+    unescape(name).and_then(|plain| schema.field(&plain)).or_else(|| schema.field(name)).map(of_whole)
 }
 
 /// The type of a member of an object, by the name expressions use for it.
@@ -138,10 +166,16 @@ impl<'s> Bound<'s> {
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.accepts(a, b),
             (Type::Map(ak, av), Type::Map(bk, bv)) => self.accepts(ak, bk) && self.accepts(av, bv),
             (
-                Type::Object(_) | Type::Members(_) | Type::Metadata | Type::Timestamp | Type::Duration | Type::Named(_),
+                Type::Object(_)
+                | Type::Whole(_)
+                | Type::Members(_)
+                | Type::Metadata
+                | Type::Timestamp
+                | Type::Duration
+                | Type::Named(_),
                 Type::Null,
             ) => true,
-            (Type::Object(a), Type::Object(b)) => std::ptr::eq(*a, *b),
+            (Type::Object(a), Type::Object(b)) | (Type::Whole(a), Type::Whole(b)) => std::ptr::eq(*a, *b),
             (Type::Named(a), Type::Named(b)) => a == b,
             (wanted, given) => {
                 std::mem::discriminant(wanted) == std::mem::discriminant(given)
@@ -255,6 +289,8 @@ pub enum Known<'s> {
     Schema(&'s Schema),
     /// An optional of it.
     Optional(&'s Schema),
+    /// A whole object of this schema, its metadata included.
+    Whole(&'s Schema),
     Authorizer,
     /// An object with these members, which may be anything.
     Members(&'s [String]),

@@ -155,6 +155,7 @@ fn kind_of(keyword: &str) -> (KindName, &'static str, &'static str, bool) {
         "ns" => (NAMESPACE, "v1", "Namespace", false),
         "svc" => (SERVICE, "v1", "Service", true),
         "ip" => (IP_ADDRESS, "networking.k8s.io/v1", "IPAddress", false),
+        "vap" => (VALIDATING_POLICY, "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", false),
         "ep" => (ENDPOINTS, "v1", "Endpoints", true),
         "cm" => (CONFIG_MAP, "v1", "ConfigMap", true),
         "sa" => (SERVICE_ACCOUNT, "v1", "ServiceAccount", true),

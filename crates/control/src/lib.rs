@@ -31,6 +31,7 @@ mod job;
 mod namespace;
 mod node;
 mod parking;
+mod policy_types;
 mod queue;
 mod quota;
 mod recorder;
@@ -86,6 +87,7 @@ pub const ALL: &[Controller] = &[
     certificates::signer::CONTROLLER,
     certificates::cleaner::CONTROLLER,
     apiservice::CONTROLLER,
+    policy_types::CONTROLLER,
     flowcontrol::CONTROLLER,
     garbage::CONTROLLER,
     garbage::pods::CONTROLLER,

@@ -30,6 +30,7 @@ pub const DISRUPTION_BUDGET: KindName = "poddisruptionbudgets.policy";
 pub const CUSTOM_RESOURCE: KindName = "customresourcedefinitions.apiextensions.k8s.io";
 pub const CLUSTER_ROLE: KindName = "clusterroles.rbac.authorization.k8s.io";
 pub const CERTIFICATE_REQUEST: KindName = "certificatesigningrequests.certificates.k8s.io";
+pub const VALIDATING_POLICY: KindName = "validatingadmissionpolicies.admissionregistration.k8s.io";
 pub const SECRET: KindName = "secrets";
 pub const FLOW_SCHEMA: KindName = "flowschemas.flowcontrol.apiserver.k8s.io";
 pub const PRIORITY_LEVEL: KindName = "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io";

@@ -85,21 +85,30 @@ mod tests {
     #[test]
     fn an_address_comes_and_goes_with_its_service() {
         let service = r#"svc shop/web {"spec":{"clusterIP":"10.96.0.7"}}"#;
-        check(service, expect![[r#"
+        check(
+            service,
+            expect![[r#"
             create IPAddress 10.96.0.7
-        "#]]);
+        "#]],
+        );
         check(&format!("{service}\n{MINE}"), expect![[""]]);
-        check(MINE, expect![[r#"
+        check(
+            MINE,
+            expect![[r#"
             delete ipaddresses.networking.k8s.io/10.96.0.7
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn an_address_of_another_service_is_replaced_and_one_of_somebody_else_stays() {
         let service = r#"svc other/web {"spec":{"clusterIP":"10.96.0.7"}}"#;
-        check(&format!("{service}\n{MINE}"), expect![[r#"
+        check(
+            &format!("{service}\n{MINE}"),
+            expect![[r#"
             delete ipaddresses.networking.k8s.io/10.96.0.7
-        "#]]);
+        "#]],
+        );
         let theirs = r#"ip 10.96.0.7 {"spec":{"parentRef":{"resource":"gateways","name":"g"}}}"#;
         check(theirs, expect![[""]]);
         check(&format!("{service}\n{theirs}"), expect![[""]]);

@@ -28,8 +28,18 @@ pub(crate) struct Scope {
 
 /// Compiles an expression, or says why it cannot work.
 pub(crate) fn compile(source: &str, scope: &Scope, wanted: Wanted) -> Result<Program, String> {
+    compile_about(source, scope, wanted, (Known::Dyn, Known::Dyn))
+}
+
+/// The same where it is known what objects and parameters are like.
+pub(crate) fn compile_about(
+    source: &str,
+    scope: &Scope,
+    wanted: Wanted,
+    (object, params): (Known, Known),
+) -> Result<Program, String> {
     let request: Vec<String> = REQUEST.iter().map(ToString::to_string).collect();
-    let mut known: Vec<(&str, Known)> = vec![("object", Known::Dyn), ("oldObject", Known::Dyn)];
+    let mut known: Vec<(&str, Known)> = vec![("object", object), ("oldObject", object)];
     if scope.has_namespace {
         known.push(("namespaceObject", Known::Dyn));
     }
@@ -39,7 +49,7 @@ pub(crate) fn compile(source: &str, scope: &Scope, wanted: Wanted) -> Result<Pro
     }
     known.push(("authorizer", Known::Authorizer));
     if scope.has_params {
-        known.push(("params", Known::Dyn));
+        known.push(("params", params));
     }
     stead_cel::compile(source, &known, wanted).map_err(|why| {
         let why = why.replace("cel expression must evaluate to a bool", "must evaluate to bool");

@@ -73,6 +73,12 @@ fn every_verb_of_kubectl_works() {
 
 /// K-22 to K-24.
 fn about_the_cluster(cluster: &Cluster) {
+    cluster.kubectl("create service clusterip brief --tcp 80").ok();
+    let address = cluster.value("service/brief", "{.spec.clusterIP}");
+    cluster.kubectl(&format!("wait ipaddress/{address} --for create --timeout 20s")).ok();
+    cluster.kubectl(&format!("get ipaddress {address}")).says(&format!("{address} services/default/brief"));
+    cluster.kubectl("delete service brief").ok();
+    cluster.kubectl(&format!("wait ipaddress/{address} --for delete --timeout 20s")).ok();
     cluster.kubectl("version").says("Server Version: v1.36");
     cluster.kubectl("cluster-info").says("Kubernetes control plane");
     cluster.kubectl("api-resources").says("statefulsets sts apps/v1");

@@ -212,6 +212,7 @@ fn nodes_tell_of_themselves(cluster: &Cluster) {
 
 /// `kubectl top` (K-20), for whom roles allow it.
 fn use_is_told(cluster: &Cluster) {
+    cluster.kubectl("get apiservice v1beta1.metrics.k8s.io").says("v1beta1.metrics.k8s.io Local True");
     cluster.kubectl("top pod").says("NAME CPU(cores) MEMORY(bytes)");
     let pods = cluster.kubectl("top pod web --containers --no-headers").ok();
     let words: Vec<&str> = pods.split_whitespace().collect();
