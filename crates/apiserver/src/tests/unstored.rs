@@ -58,6 +58,12 @@ fn policies_see_bindings_evictions_connections_and_token_requests_but_no_reviews
         server.reply("POST /api/v1/namespaces/default/serviceaccounts/default/token", &token("good").to_string());
     assert!(matches!(granted, Reply::Sign(_)), "{granted:?}");
     server.make(&format!("{PODS}/a/binding"), binding("good"));
+    // What they warn of goes with the answer to a connection.
+    let warn = json!({"spec": {"validationActions": ["Warn"]}});
+    server.done(&format!("PATCH:merge {GROUP}/validatingadmissionpolicybindings/exec"), warn);
+    let reply = server.reply(&format!("POST {PODS}/a/exec?command=sh"), "");
+    let Reply::Stream(plan) = reply else { panic!("a warning lets it pass: {reply:?}") };
+    assert_eq!(plan.warnings, ["Validation failed for ValidatingAdmissionPolicy 'exec' with binding 'exec': no"]);
 }
 
 #[test]
@@ -70,6 +76,9 @@ fn webhooks_see_reviews_and_change_token_requests() {
             return Ok(json!({"allowed": false, "status": {"message": "not now"}}));
         }
         assert_eq!((&request["kind"]["kind"], &request["subResource"]), (&json!("TokenRequest"), &json!("token")));
+        if request["object"]["spec"]["audiences"] == json!(["changed"]) {
+            return Ok(json!({"allowed": true}));
+        }
         let patch = r#"[{"op":"add","path":"/spec/audiences","value":["changed"]}]"#;
         Ok(
             json!({"allowed": true, "patchType": "JSONPatch", "patch": base64::engine::general_purpose::STANDARD.encode(patch)}),
