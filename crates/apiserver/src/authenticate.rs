@@ -8,7 +8,7 @@ use stead_api::token::{Bound, Credential, LegacyClaims};
 use stead_api::{TokenClaims, User};
 use stead_store::Snapshot;
 
-use crate::bootstrap_token;
+use crate::{bootstrap_token, legacy_use};
 
 /// For whom tokens are that name nobody, and whom the API server takes itself for.
 pub const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
@@ -84,6 +84,9 @@ fn legacy_user(snapshot: &Snapshot, now: Timestamp, claims: &LegacyClaims, token
     let secret = secret.ok_or("service account token has been invalidated")?;
     if secret.value()["data"]["token"].as_str() != Some(&BASE64.encode(token)) {
         return Err("service account token does not match server's copy".into());
+    }
+    if secret.meta.label(legacy_use::INVALID_SINCE).is_some_and(|since| !since.is_empty()) {
+        return Err(legacy_use::marked_invalid(claims));
     }
     let account = Bound { name: claims.account.clone(), uid: claims.account_uid.clone() };
     account_user(snapshot, now, &claims.namespace, &account)

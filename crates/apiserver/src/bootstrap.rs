@@ -21,7 +21,7 @@ use stead_kinds::flowcontrol::defaults as flowcontrol;
 pub use delegation::FRONT_PROXY;
 
 use crate::draft::time_text;
-use crate::{Context, Reply, serve_write};
+use crate::{Context, Reply, legacy_use, serve_write};
 
 /// What the shell knows and the objects need.
 #[derive(Clone, Debug)]
@@ -57,6 +57,7 @@ pub fn bootstrap(ctx: &mut Context, facts: &Bootstrap) {
     make_flows(&mut maker);
     make_cluster_info(&mut maker, facts);
     delegation::make(&mut maker, facts);
+    maker.missing("", "configmaps", "kube-system", legacy_use::tracking(maker.ctx.now));
     let now = time_text(maker.ctx.now);
     for service in services::api_services(&now) {
         maker.with_status("apiregistration.k8s.io", "apiservices", service);

@@ -52,8 +52,13 @@ fn authenticated(server: &Server, peer: Option<Arc<User>>, headers: &HeaderMap) 
         let credential = credential(server, token).map_err(|_| Status::unauthorized())?;
         let head = server.plane.head();
         let audiences = [ISSUER.to_owned()];
-        let user = stead_apiserver::authenticate(&head.store.snapshot, crate::clock::now(), &credential, &audiences);
-        return user.map(|(user, _)| Arc::new(user)).map_err(|_| Status::unauthorized());
+        let (snapshot, now) = (&head.store.snapshot, crate::clock::now());
+        let user = stead_apiserver::authenticate(snapshot, now, &credential, &audiences);
+        let (user, _) = user.map_err(|_| Status::unauthorized())?;
+        if let Some(note) = stead_apiserver::note_use(snapshot, now, &credential) {
+            server.plane.ask(note, Box::new(drop));
+        }
+        return Ok(Arc::new(user));
     }
     Ok(peer.unwrap_or_else(|| Arc::clone(&server.anonymous)))
 }

@@ -80,6 +80,12 @@ fn a_token_secret_is_filled_and_goes_with_its_account(cluster: &Cluster) {
     assert_eq!(cluster.value("secret/old", "{.metadata.annotations.kubernetes\\.io/service-account\\.uid}"), uid);
     let token = decoded("token");
     assert_eq!(code(cluster, PODS, &bearer(&token)), "200");
+    cluster
+        .kubectl(
+            "wait secret/old --for 'jsonpath={.metadata.labels.kubernetes\\.io/legacy-token-last-used}' --timeout 20s",
+        )
+        .ok();
+    cluster.kubectl("get configmap -n kube-system kube-apiserver-legacy-service-account-token-tracking -o jsonpath={.data.since}").says("20");
     // A copy of the token is worth nothing once its Secret holds another.
     cluster.kubectl("patch secret old --type merge -p '{\"data\": {\"token\": null}}'").ok();
     cluster.wait("secret/old", "jsonpath={.data.token}");
