@@ -8,12 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use stead_node::action::{
-    Action, ContainerRef, ContainerState, Credentials, Failure, Image, Machine, Observation, Reason, World,
+    Action, ContainerRef, ContainerState, Credentials, Failure, Image, Machine, Observation, Reason, Room, World,
 };
 
 use crate::cgroup::Cgroups;
 use crate::fault::Fault;
-use crate::image::{ImageError, ImageStore};
+use crate::image::{BUILT_IN, ImageError, ImageStore};
 use crate::locks::Locks;
 use crate::network::Network;
 use crate::record::{self, Known, Paths, check_name, remove_all};
@@ -152,6 +152,7 @@ impl Host {
                 result: self.run_hook(container, check, *timeout),
                 at: Timestamp::now(),
             }),
+            Action::LookAtDisk => self.look_at_disk(),
             Action::DeleteDirectory { path } => self.delete_directory(path),
         };
         result.unwrap_or_else(|fault| Observation::Failed {
@@ -253,6 +254,14 @@ impl Host {
             .remove(image, &in_use)
             .map_err(|e| Fault { reason: Reason::FailedCleanup, message: e.to_string() })?;
         Ok(Observation::ImageRemoved { image: image.to_string() })
+    }
+
+    fn look_at_disk(&self) -> Result<Observation, Fault> {
+        let (total_bytes, free_bytes) = machine::disk(&self.config.data_dir)
+            .map_err(|e| Fault { reason: Reason::FailedCleanup, message: format!("look at the disk: {e}") })?;
+        let is_built_in = |image: &Image| image.names.iter().any(|name| name == BUILT_IN);
+        let images = self.images.list().into_iter().filter(|image| !is_built_in(image)).collect();
+        Ok(Observation::Disk(Room { total_bytes, free_bytes, images }))
     }
 
     fn delete_directory(&self, path: &Path) -> Result<Observation, Fault> {

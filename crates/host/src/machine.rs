@@ -13,7 +13,7 @@ pub fn read(data_dir: &Path) -> io::Result<Machine> {
     let memory = fs::read_to_string("/proc/meminfo")?;
     let memory_kib = memory.lines().find_map(|l| l.strip_prefix("MemTotal:"));
     let memory_kib = memory_kib.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-    let disk = rustix::fs::statvfs(data_dir)?;
+    let (disk_bytes, disk_free_bytes) = disk(data_dir)?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_string();
     Ok(Machine {
         machine_id: line("/etc/machine-id"),
@@ -28,7 +28,13 @@ pub fn read(data_dir: &Path) -> io::Result<Machine> {
         runtime_version: format!("stead://{}", env!("CARGO_PKG_VERSION")),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_bytes: memory_kib.unwrap_or(0) * 1024,
-        disk_bytes: disk.f_blocks * disk.f_frsize,
-        disk_free_bytes: disk.f_bavail * disk.f_frsize,
+        disk_bytes,
+        disk_free_bytes,
     })
+}
+
+/// Bytes of the file system below a directory: all, and those that are free.
+pub fn disk(dir: &Path) -> io::Result<(u64, u64)> {
+    let disk = rustix::fs::statvfs(dir)?;
+    Ok((disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize))
 }

@@ -43,6 +43,8 @@ pub enum Action {
     PullImage { image: String, credentials: Option<Credentials> },
     /// Forget the image (by name or id) and the layers that nothing else uses. Answers [`Observation::ImageRemoved`].
     RemoveImage { image: String },
+    /// How much room there is, and which images could go. Answers [`Observation::Disk`].
+    LookAtDisk,
 
     /// Namespaces, network, cgroup and directories of a pod. Answers [`Observation::Sandbox`].
     EnsureSandbox(Box<SandboxSpec>),
@@ -73,6 +75,15 @@ pub enum Action {
     DeleteDirectory { path: PathBuf },
 }
 
+/// Room on the file system that holds images, containers and volumes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Room {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+    /// All images but the built-in one, which is never in the way.
+    pub images: Vec<Image>,
+}
+
 /// Something seen on the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
@@ -89,6 +100,7 @@ pub enum Observation {
     ImageRemoved {
         image: String,
     },
+    Disk(Room),
     Sandbox(Sandbox),
     Volumes {
         pod: PodUid,

@@ -11,6 +11,7 @@ use stead_store::Snapshot;
 
 use crate::action::{ContainerRef, Image, PodRef, PodUid, Sandbox, World};
 use crate::config::{NodeConfig, provisioner_user};
+use crate::disk::Disk;
 use crate::duty::NodeDuty;
 use crate::event::{Note, Recorder, Subject};
 use crate::exchange::{Input, Output, Pending, RequestId};
@@ -69,6 +70,7 @@ pub struct NodeAgent {
     next_request: RequestId,
     pub(crate) recorder: Recorder,
     pub(crate) node: NodeDuty,
+    pub(crate) disk: Disk,
     pub(crate) reclaim: Reclaim,
     /// The node stops, and no pod lives longer than this.
     pub(crate) kill_all_at: Option<Timestamp>,
@@ -78,7 +80,10 @@ pub struct NodeAgent {
 impl NodeAgent {
     /// `seed` only makes request ids differ between lives, so that a late reply to an earlier life is no one's.
     pub fn new(config: NodeConfig, seed: u64) -> NodeAgent {
+        let machine = &config.machine;
+        let is_short = machine.disk_free_bytes < config.disk_pressure.bytes_of(machine.disk_bytes);
         NodeAgent {
+            disk: Disk::at_start(is_short),
             recorder: Recorder::new(&config.name),
             config,
             snapshot: None,
@@ -113,10 +118,6 @@ impl NodeAgent {
             Input::World(world) => self.world(now, world),
             Input::Observed(observation) => self.observed(now, observation),
             Input::Reply(id, result) => self.replied(now, id, result),
-            Input::Machine(machine) => {
-                self.config.machine = machine;
-                self.node.look_again();
-            }
             Input::ShutDown { within } => self.shut_down(now, within),
             Input::Wake => {}
         }
@@ -130,6 +131,7 @@ impl NodeAgent {
                 self.sync(&uid, &snapshot, now);
             }
             self.reclaim_volumes(now);
+            self.look_at_disk(now);
         }
         std::mem::take(&mut self.outputs)
     }
@@ -140,7 +142,7 @@ impl NodeAgent {
             return None;
         }
         let pods = self.wakes.first().map(|(at, _)| *at);
-        [pods, self.node.wake_at(&self.config), self.reclaim.wake_at()].into_iter().flatten().min()
+        [pods, self.node.wake_at(&self.config), self.reclaim.wake_at(), self.disk.wake_at()].into_iter().flatten().min()
     }
 
     /// Both the machine and the API server have been seen.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use stead_api::{Key, Request, Status};
 use stead_store::Snapshot;
 
-use crate::action::{Action, Machine, Observation, PodUid, World};
+use crate::action::{Action, Observation, PodUid, World};
 use crate::token::TokenKey;
 
 /// Ties a reply to its request; unique for one life of the agent.
@@ -23,8 +23,6 @@ pub enum Input {
     Observed(Observation),
     /// The answer to a request: the body, or the refusal.
     Reply(RequestId, Result<Bytes, Status>),
-    /// The machine's facts were read again: room on its disk, for one.
-    Machine(Machine),
     /// The node stops: every pod is taken down in order, and nothing starts again. Whatever its own grace, a pod is killed
     /// `within` this time; `None` leaves each its own.
     ShutDown {

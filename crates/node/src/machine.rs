@@ -10,8 +10,10 @@ use jiff::Timestamp;
 
 use crate::action::{
     Action, Container, ContainerRef, ContainerState, Exit, Failure, Image, ImageConfig, Observation, PodUid,
-    ProbeResult, Reason, Sandbox, SandboxState, World,
+    ProbeResult, Reason, Room, Sandbox, SandboxState, World,
 };
+
+const DISK_BYTES: u64 = 1 << 40;
 
 /// The machine's memory.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct FakeMachine {
     /// Images that no registry has.
     pub unknown_images: BTreeSet<String>,
     pub directories: BTreeSet<std::path::PathBuf>,
+    /// How much room there is.
+    pub disk: Room,
 }
 
 impl FakeMachine {
@@ -38,6 +42,7 @@ impl FakeMachine {
             images: None,
             unknown_images: BTreeSet::new(),
             directories: BTreeSet::new(),
+            disk: Room { total_bytes: DISK_BYTES, free_bytes: DISK_BYTES, images: Vec::new() },
         }
     }
 
@@ -65,8 +70,15 @@ impl FakeMachine {
                 self.images.as_mut().map(|all| all.insert(image.clone()));
                 Observation::Image { found: Some(fake_image(&image)), image }
             }
+            Action::LookAtDisk => {
+                let images = self.images.iter().flatten().map(|name| fake_image(name)).collect();
+                Observation::Disk(Room { images, ..self.disk.clone() })
+            }
             Action::RemoveImage { image } => {
-                self.images.as_mut().map(|all| all.remove(&image));
+                let is_it = |name: &String| *name == image || fake_image(name).id == image;
+                if let Some(all) = &mut self.images {
+                    all.retain(|name| !is_it(name));
+                }
                 Observation::ImageRemoved { image }
             }
             Action::EnsureSandbox(spec) => {

@@ -16,7 +16,7 @@ use stead_store::Snapshot;
 
 use crate::agent::NodeAgent;
 use crate::config::NodeConfig;
-use crate::event::{Note, Subject, time};
+use crate::event::{Note, time};
 use crate::exchange::Pending;
 
 const LEASE_SECONDS: i64 = 40;
@@ -53,18 +53,11 @@ impl NodeAgent {
         let Some(object) = object else {
             self.node.is_node_under_way = true;
             self.node.status_at = Some(now + STATUS_EVERY);
-            let body = node_object(&self.config, now);
+            let body = node_object(&self.config, self.disk.is_under_pressure(), now);
             return self.request(Pending::Node, Verb::Create, resource("", ""), body);
         };
         if !std::mem::replace(&mut self.node.has_started, true) {
-            let subject = Subject {
-                kind: "Node",
-                namespace: String::new(),
-                name: name.clone(),
-                uid: name.clone(),
-                field_path: None,
-            };
-            self.tell_of(subject, &Note::normal("Starting", "Starting kubelet."), now);
+            self.tell_of_node(&Note::normal("Starting", "Starting kubelet."), now);
         }
         self.tell_reboot(now, object);
         let is_due = self.node.status_at.is_none_or(|at| at <= now);
@@ -76,7 +69,7 @@ impl NodeAgent {
             self.node.is_node_under_way = true;
             return self.request(Pending::Node, Verb::Patch(PatchType::Merge), resource(&name, ""), patch);
         }
-        let wanted = node_status(&self.config, &node, now);
+        let wanted = node_status(&self.config, self.disk.is_under_pressure(), &node, now);
         if !is_due && is_same(&wanted, &node) {
             self.node.checked = Some(object.revision());
             return;
@@ -101,11 +94,9 @@ impl NodeAgent {
             return;
         }
         self.node.has_told_reboot = true;
-        let name = self.config.name.clone();
+        let name = &self.config.name;
         let text = format!("Node {name} has been rebooted, boot id: {boot_id}");
-        let subject =
-            Subject { kind: "Node", namespace: String::new(), name: name.clone(), uid: name, field_path: None };
-        self.tell_of(subject, &Note::warning("Rebooted", text), now);
+        self.tell_of_node(&Note::warning("Rebooted", text), now);
     }
 
     fn renew_lease(&mut self, now: Timestamp, snapshot: &Snapshot, node: Option<&Object>) {
@@ -171,7 +162,7 @@ fn labels(config: &NodeConfig) -> BTreeMap<String, String> {
     labels
 }
 
-fn node_object(config: &NodeConfig, now: Timestamp) -> Value {
+fn node_object(config: &NodeConfig, is_disk_short: bool, now: Timestamp) -> Value {
     let mut spec = json!({});
     if !config.pod_cidr.is_empty() {
         spec = json!({"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr]});
@@ -182,7 +173,7 @@ fn node_object(config: &NodeConfig, now: Timestamp) -> Value {
         "metadata": {"name": config.name, "labels": labels(config),
             "annotations": {VOLUMES_DIRECTORY: config.volumes_dir}},
         "spec": spec,
-        "status": node_status(config, &Node::default(), now),
+        "status": node_status(config, is_disk_short, &Node::default(), now),
     })
 }
 
@@ -198,7 +189,7 @@ fn meta_patch(config: &NodeConfig, object: &Object) -> Option<Value> {
     Some(json!({"metadata": {"labels": missing, "annotations": {VOLUMES_DIRECTORY: directory}}}))
 }
 
-fn node_status(config: &NodeConfig, node: &Node, now: Timestamp) -> Value {
+fn node_status(config: &NodeConfig, is_disk_short: bool, node: &Node, now: Timestamp) -> Value {
     let machine = &config.machine;
     let resources: BTreeMap<&str, String> = ["cpu", "memory", "ephemeral-storage", "pods"]
         .into_iter()
@@ -207,7 +198,7 @@ fn node_status(config: &NodeConfig, node: &Node, now: Timestamp) -> Value {
     json!({
         "capacity": resources,
         "allocatable": resources,
-        "conditions": conditions(config, node, now),
+        "conditions": conditions(is_disk_short, node, now),
         "addresses": [
             {"type": "InternalIP", "address": config.node_ip},
             {"type": "Hostname", "address": config.name},
@@ -228,9 +219,7 @@ fn node_status(config: &NodeConfig, node: &Node, now: Timestamp) -> Value {
     })
 }
 
-fn conditions(config: &NodeConfig, node: &Node, now: Timestamp) -> Vec<Value> {
-    let machine = &config.machine;
-    let is_disk_short = machine.disk_free_bytes < config.disk_pressure.bytes_of(machine.disk_bytes);
+fn conditions(is_disk_short: bool, node: &Node, now: Timestamp) -> Vec<Value> {
     let disk = if is_disk_short {
         ("True", "KubeletHasDiskPressure", "kubelet has disk pressure")
     } else {

@@ -34,6 +34,7 @@ impl NodeAgent {
             Observation::ContainerRemoved { container } => self.container_removed(&container),
             Observation::Probed { container, kind, result, at } => self.probed(now, &container, kind, &result, at),
             Observation::HookDone { container, hook, result, .. } => self.hook_done(now, &container, hook, result),
+            Observation::Disk(room) => self.disk_seen(now, &room),
             Observation::DirectoryDeleted { path } => self.directory_deleted(&path),
             Observation::Failed { action, failure, at: _ } => self.failed(now, *action, failure),
         }
@@ -232,7 +233,8 @@ impl NodeAgent {
     fn failed(&mut self, now: Timestamp, action: Action, failure: Failure) {
         match action {
             Action::FindImage { image } | Action::PullImage { image, .. } => self.image_failed(now, &image, &failure),
-            Action::RemoveImage { .. } => {}
+            Action::RemoveImage { .. } => self.image_not_removed(now, &failure),
+            Action::LookAtDisk => self.disk.lost(now),
             Action::EnsureSandbox(spec) => {
                 let text = failure.message.clone();
                 self.with_pod(&spec.pod.uid, |state| {

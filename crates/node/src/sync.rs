@@ -292,6 +292,7 @@ fn issued(state: &mut PodState, action: &Action, now: Timestamp) {
         Action::FindImage { .. }
         | Action::PullImage { .. }
         | Action::RemoveImage { .. }
+        | Action::LookAtDisk
         | Action::DeleteDirectory { .. } => {}
     }
 }

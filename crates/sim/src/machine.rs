@@ -110,9 +110,10 @@ fn failure_of(action: Action, now: Timestamp, chance: &mut Chance) -> Observatio
         Action::EnsureContainer(_) if chance.percent(50) => Reason::CreateContainerError,
         Action::EnsureContainer(_) => Reason::RunContainerError,
         Action::StopContainer { .. } | Action::StopSandbox { .. } | Action::RemovePod { .. } => Reason::FailedKillPod,
-        Action::RemoveImage { .. } | Action::RemoveContainer { .. } | Action::DeleteDirectory { .. } => {
-            Reason::FailedCleanup
-        }
+        Action::RemoveImage { .. }
+        | Action::RemoveContainer { .. }
+        | Action::DeleteDirectory { .. }
+        | Action::LookAtDisk => Reason::FailedCleanup,
     };
     let failure = Failure { reason, message: "the machine failed".into() };
     Observation::Failed { action: Box::new(action), failure, at: now }
@@ -125,6 +126,7 @@ pub fn show(action: &Action) -> String {
         Action::FindImage { image } => format!("find {image}"),
         Action::PullImage { image, .. } => format!("pull {image}"),
         Action::RemoveImage { image } => format!("remove image {image}"),
+        Action::LookAtDisk => "look at the disk".into(),
         Action::EnsureSandbox(spec) => format!("sandbox {} {}#{}", spec.pod.name, short(&spec.pod.uid), spec.attempt),
         Action::EnsureVolumes { pod, .. } => format!("volumes {}", short(pod)),
         Action::StopSandbox { pod } => format!("stop sandbox {}", short(pod)),
@@ -160,9 +162,10 @@ pub fn show_observation(observation: &Observation) -> String {
         Observation::Image { image, found } => format!("image {image} {}", found.is_some()),
         Observation::HookDone { .. } => "hook done".into(),
         Observation::ContainerRemoved { .. } => "container removed".into(),
-        Observation::ImageRemoved { .. } | Observation::PullProgress { .. } | Observation::DirectoryDeleted { .. } => {
-            "image or directory".into()
-        }
+        Observation::ImageRemoved { .. }
+        | Observation::PullProgress { .. }
+        | Observation::DirectoryDeleted { .. }
+        | Observation::Disk(_) => "image or directory".into(),
     }
 }
 

@@ -209,9 +209,7 @@ impl World {
             Input::Observed(observation) => show_observation(observation),
             Input::Reply(id, Ok(_)) => format!("answer {} ok", id & 0xf_ffff),
             Input::Reply(id, Err(status)) => format!("answer {}: {}", id & 0xf_ffff, status.message),
-            Input::Head { .. } | Input::World(_) | Input::Machine(_) | Input::ShutDown { .. } | Input::Wake => {
-                "input".into()
-            }
+            Input::Head { .. } | Input::World(_) | Input::ShutDown { .. } | Input::Wake => "input".into(),
         };
         self.say(&format!("agent {node} is told: {text}"));
     }

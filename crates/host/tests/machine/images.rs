@@ -179,6 +179,12 @@ fn images_go_when_nothing_uses_them() {
     let remove = || Action::RemoveImage { image: IMAGE.into() };
     let failure = world.failure(remove());
     assert_eq!(failure.message, format!("image {IMAGE} is in use by a container"));
+    let listed = || {
+        let Observation::Disk(room) = world.perform(Action::LookAtDisk) else { panic!("no look at the disk") };
+        assert!(room.total_bytes > room.free_bytes && room.free_bytes > 0, "{room:?}");
+        room.images.iter().flat_map(|image| image.names.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), [IMAGE]);
     world.perform(Action::RemovePod { pod: "uid-1".into() });
     assert_eq!(world.perform(remove()), Observation::ImageRemoved { image: IMAGE.into() });
     assert_eq!(find(&world, IMAGE), None);
@@ -213,6 +219,8 @@ fn another_process_may_change_the_store() {
 fn the_built_in_image_is_this_binary() {
     let world = World::new("builtin");
     let image = find(&world, BUILT_IN).unwrap();
+    let Observation::Disk(room) = world.perform(Action::LookAtDisk) else { panic!("no look at the disk") };
+    assert!(!room.images.contains(&image), "it is never in the way");
     assert_eq!(image.config.entrypoint, ["/stead", "demo"]);
     assert_eq!(find(&world, BUILT_IN).unwrap(), image);
     assert!(matches!(world.perform(pull(BUILT_IN, None)), Observation::Image { found: Some(_), .. }));

@@ -3,7 +3,7 @@
 use serde_json::json;
 use stead_api::{Key, Object, Status};
 
-use super::world::{Message, World};
+use super::world::{Message, Shows, World};
 use crate::Input;
 
 /// `World::run` panics when the agent asks to be woken again and again at one moment.
@@ -56,4 +56,37 @@ fn a_status_that_was_refused_is_told_when_the_server_is_back() {
     world.run(60);
     let status = world.get("pods", "web-0").expect("the pod").value()["status"].clone();
     assert_eq!(status["phase"], "Running", "{status}");
+}
+
+#[test]
+fn a_full_disk_is_told_and_unused_images_go() {
+    let mut world = World::new();
+    world.shows = Shows::All;
+    world.machine.images = Some(["used:1".to_owned(), "old:1".to_owned()].into());
+    world.pod("web-0", "u1", json!({"containers": [{"name": "main", "image": "used:1"}]}));
+    world.run(70);
+    let pressure = |world: &World| {
+        let node = world.store.snapshot().find("nodes", "", "n1").expect("the node").value();
+        let conditions = node["status"]["conditions"].as_array().expect("conditions").clone();
+        conditions.into_iter().find(|one| one["type"] == "DiskPressure").expect("it says")["status"].clone()
+    };
+    assert_eq!(pressure(&world), "False");
+    world.log.clear();
+    world.machine.disk.free_bytes /= 20;
+    world.run(60);
+    assert_eq!(pressure(&world), "True");
+    for told in [
+        "Warning EvictionThresholdMet",
+        "Normal NodeHasDiskPressure Node n1 status is now:",
+        "remove image sha256:old:1",
+    ] {
+        assert!(world.log.contains(told), "{told}: {}", world.log);
+    }
+    assert!(!world.log.contains("remove image sha256:used:1"), "{}", world.log);
+    world.machine.disk.free_bytes *= 15;
+    world.run(240);
+    assert_eq!(pressure(&world), "True", "not so soon");
+    world.run(120);
+    assert_eq!(pressure(&world), "False");
+    assert!(world.log.contains("Normal NodeHasNoDiskPressure"), "{}", world.log);
 }

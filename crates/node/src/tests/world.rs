@@ -133,7 +133,7 @@ impl World {
         match message {
             Message::Act(action) => {
                 let text = show(&action);
-                if self.shows != Shows::Nothing {
+                if self.shows != Shows::Nothing && action != Action::LookAtDisk {
                     self.say(&text);
                 }
                 if self.held.iter().any(|prefix| text.starts_with(prefix)) {
@@ -271,6 +271,13 @@ impl World {
                 self.put(kind, value.clone());
                 value
             }
+            (Verb::Patch(PatchType::Strategic), "nodes", "status") => {
+                let mut value =
+                    self.store.snapshot().find("nodes", "", "n1").map(|node| node.value()).unwrap_or_default();
+                value["status"] = request.body["status"].clone();
+                self.put("nodes", value.clone());
+                value
+            }
             (Verb::Create, "events", _) => {
                 if self.shows == Shows::All {
                     let body = &request.body;
@@ -394,6 +401,7 @@ pub fn show(action: &Action) -> String {
         Action::FindImage { image } => format!("find {image}"),
         Action::PullImage { image, .. } => format!("pull {image}"),
         Action::RemoveImage { image } => format!("remove image {image}"),
+        Action::LookAtDisk => "look at the disk".into(),
         Action::EnsureSandbox(spec) => format!("sandbox {}#{} hostname={}", spec.pod.uid, spec.attempt, spec.hostname),
         Action::EnsureVolumes { pod, volumes } => {
             let names: Vec<&str> = volumes.iter().map(|v| v.name.as_str()).collect();
