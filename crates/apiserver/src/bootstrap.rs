@@ -16,7 +16,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::call::Replay;
 use stead_api::{Request, Resource, Status, User, Verb};
-use stead_kinds::flowcontrol::defaults as flowcontrol;
 
 pub use delegation::FRONT_PROXY;
 
@@ -39,7 +38,6 @@ pub struct Bootstrap {
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const RBAC: &str = "rbac.authorization.k8s.io";
-const FLOWS: &str = "flowcontrol.apiserver.k8s.io";
 
 /// Makes the initial objects that are missing. Called at every start.
 ///
@@ -54,7 +52,6 @@ pub fn bootstrap(ctx: &mut Context, facts: &Bootstrap) {
     make_classes(&mut maker);
     make_services(&mut maker, facts);
     make_ranges(&mut maker);
-    make_flows(&mut maker);
     make_cluster_info(&mut maker, facts);
     delegation::make(&mut maker, facts);
     maker.missing("", "configmaps", "kube-system", legacy_use::tracking(maker.ctx.now));
@@ -155,19 +152,6 @@ fn make_classes(maker: &mut Maker) {
     for (name, value, description) in critical {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
         maker.missing("scheduling.k8s.io", "priorityclasses", "", class);
-    }
-}
-
-/// How requests share the server. From then on their controller keeps them as they ought to be.
-fn make_flows(maker: &mut Maker) {
-    let metadata = |name: &str| json!({"name": name, "annotations": {flowcontrol::AUTOUPDATE: "true"}});
-    for name in flowcontrol::levels() {
-        let level = json!({"metadata": metadata(name), "spec": flowcontrol::level(name)});
-        maker.missing(FLOWS, "prioritylevelconfigurations", "", level);
-    }
-    for name in flowcontrol::schemas() {
-        let schema = json!({"metadata": metadata(name), "spec": flowcontrol::schema(name)});
-        maker.missing(FLOWS, "flowschemas", "", schema);
     }
 }
 

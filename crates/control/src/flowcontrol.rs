@@ -1,22 +1,22 @@
 //! The FlowSchemas and PriorityLevelConfigurations of every cluster are kept as they ought to be, and every FlowSchema says
 //! whether its level is there.
 //!
-//! A default object that is deleted comes back. Its spec is the server's while its annotation says so; of the mandatory ones it
+//! A default object that is not there is made, soon after a start and whenever one is deleted. Its spec is the server's while its annotation says so; of the mandatory ones it
 //! always is. Upstream does this once a minute, here it follows the change.
 //! Upstream: apiserver pkg/util/flowcontrol, pkg/registry/flowcontrol/ensurer.
 
-use k8s_openapi::api::flowcontrol::v1::FlowSchema;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use stead_api::{Key, Object};
 use stead_kinds::flowcontrol::defaults;
 
 use crate::facts;
-use crate::names::{FLOW_SCHEMA, PRIORITY_LEVEL};
+use crate::names::{FLOW_SCHEMA, NAMESPACE, PRIORITY_LEVEL};
 use crate::plan::{Controller, Plan, Settles, View, Watch};
 
 pub const CONTROLLER: Controller = Controller {
     name: "api-priority-and-fairness-config-consumer-v1",
-    settles: Settles::Never,
+    settles: Settles::AfterStatus,
     watches: &[
         Watch { kind: FLOW_SCHEMA, keys: |_, event| vec![event.key().clone()] },
         Watch {
@@ -25,24 +25,39 @@ pub const CONTROLLER: Controller = Controller {
                 let mut keys = vec![event.key().clone()];
                 // Only whether it is there matters to schemas.
                 if event.old.is_none() || event.deleted {
-                    let schemas = view.snapshot.list(FLOW_SCHEMA, "");
-                    let concerned = schemas.filter(|schema| level_of(schema) == *event.key().name);
-                    keys.extend(concerned.map(|schema| schema.key.clone()));
+                    keys.extend(view.snapshot.list(FLOW_SCHEMA, "").map(|schema| schema.key.clone()));
                 }
                 keys
+            },
+        },
+        Watch {
+            kind: NAMESPACE,
+            keys: |_, event| match event.old.is_none() && *event.key().name == *OF_EVERY_CLUSTER {
+                true => all_defaults(),
+                false => Vec::new(),
             },
         },
     ],
     reconcile,
 };
 
-fn level_of(schema: &Object) -> String {
-    let schema = schema.view::<FlowSchema>();
-    schema.spec.as_ref().map(|spec| spec.priority_level_configuration.name.clone()).unwrap_or_default()
+/// The namespace whose coming, or a start that finds it, tells that defaults are to be looked for.
+const OF_EVERY_CLUSTER: &str = "kube-system";
+/// A server needs none of this to start, so it comes in a step after the first.
+const AFTER_START: SignedDuration = SignedDuration::from_millis(1);
+
+fn all_defaults() -> Vec<Key> {
+    let levels = defaults::levels().map(|name| Key::new(PRIORITY_LEVEL, "", name));
+    levels.chain(defaults::schemas().map(|name| Key::new(FLOW_SCHEMA, "", name))).collect()
 }
 
 fn reconcile(view: &View, key: &Key) -> Plan {
     let mut plan = Plan::none();
+    let begins_at = view.started + AFTER_START;
+    if view.now < begins_at {
+        plan.wake(begins_at);
+        return plan;
+    }
     let (default, kind) = match key.kind {
         FLOW_SCHEMA => (defaults::schema(&key.name), "FlowSchema"),
         _ => (defaults::level(&key.name), "PriorityLevelConfiguration"),
@@ -59,20 +74,20 @@ fn reconcile(view: &View, key: &Key) -> Plan {
     if object.meta.is_deleting() {
         return plan;
     }
-    match default {
-        Some(spec) => maintain(&mut plan, object, spec),
+    let mut value = object.value();
+    if default.is_none() && object.meta.annotation(defaults::AUTOUPDATE) == Some("true") {
         // A default of another version.
-        None if object.meta.annotation(defaults::AUTOUPDATE) == Some("true") => plan.delete(object),
-        None => {}
-    }
-    if plan.is_empty() && key.kind == FLOW_SCHEMA {
-        tell_whether_dangling(&mut plan, view, object);
+        plan.delete(object);
+    } else if default.is_some_and(|spec| put_right(&mut value, object, spec)) {
+        plan.update(key.kind, value);
+    } else if key.kind == FLOW_SCHEMA && tell_whether_dangling(&mut value, view) {
+        plan.update_status(key.kind, value);
     }
     plan
 }
 
-/// Puts the spec of a default object right if it is the server's, and says whose it is.
-fn maintain(plan: &mut Plan, object: &Object, mut spec: Value) {
+/// Puts the spec of a default object right if it is the server's, and says whose it is. False: nothing is wrong.
+fn put_right(value: &mut Value, object: &Object, mut spec: Value) -> bool {
     let name = &*object.key.name;
     let is_ours = defaults::is_mandatory(name)
         || match object.meta.annotation(defaults::AUTOUPDATE) {
@@ -81,14 +96,13 @@ fn maintain(plan: &mut Plan, object: &Object, mut spec: Value) {
             // Nobody has said it: what was never changed is the server's.
             _ => object.meta.generation == 1,
         };
-    let mut value = object.value();
     if object.key.kind == PRIORITY_LEVEL && name == defaults::EXEMPT && value["spec"]["exempt"].is_object() {
         spec["exempt"] = value["spec"]["exempt"].clone();
     }
     let said = is_ours.to_string();
     let is_said = object.meta.annotation(defaults::AUTOUPDATE) == Some(said.as_str());
     if is_said && (!is_ours || value["spec"] == spec) {
-        return;
+        return false;
     }
     if is_ours {
         value["spec"] = spec;
@@ -97,24 +111,23 @@ fn maintain(plan: &mut Plan, object: &Object, mut spec: Value) {
         value["metadata"]["annotations"] = json!({});
     }
     value["metadata"]["annotations"][defaults::AUTOUPDATE] = json!(said);
-    plan.update(object.key.kind, value);
+    true
 }
 
-fn tell_whether_dangling(plan: &mut Plan, view: &View, schema: &Object) {
-    let level = level_of(schema);
+/// False: it is told already.
+fn tell_whether_dangling(value: &mut Value, view: &View) -> bool {
+    let level = value["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
     let about = format!("This FlowSchema references the PriorityLevelConfiguration object named \"{level}\"");
-    let (status, reason, message) = match view.get(PRIORITY_LEVEL, "", &level) {
+    let (status, reason, message) = match view.get(PRIORITY_LEVEL, "", level) {
         Some(_) => ("False", "Found", format!("{about} and it exists")),
         None => ("True", "NotFound", format!("{about} but there is no such object")),
     };
-    let mut value = schema.value();
     let mut conditions = facts::list(&value["status"]["conditions"]).to_vec();
     let condition = json!({"type": "Dangling", "status": status, "lastTransitionTime": facts::time(view.now),
         "reason": reason, "message": message});
-    if facts::set_condition(&mut conditions, condition) {
-        value["status"]["conditions"] = json!(conditions);
-        plan.update_status(FLOW_SCHEMA, value);
-    }
+    let is_new = facts::set_condition(&mut conditions, condition);
+    value["status"]["conditions"] = json!(conditions);
+    is_new
 }
 
 #[cfg(test)]
@@ -159,13 +172,8 @@ mod tests {
         assert_eq!(of(json!({defaults::AUTOUPDATE: "false"}), 1), "");
         assert!(of(Value::Null, 1).contains(r#""nominalConcurrencyShares":30"#));
         let changed = default_level(Value::Null, 2);
-        let mut plan = Plan::none();
         let key = Key::new(PRIORITY_LEVEL, "", "system");
-        maintain(
-            &mut plan,
-            changed.view().snapshot.get(&key).expect("just made"),
-            defaults::level("system").expect("one"),
-        );
+        let plan = reconcile(&changed.view(), &key);
         match plan.actions.as_slice() {
             [crate::Action::Update { value, .. }] => {
                 assert_eq!(value["metadata"]["annotations"][defaults::AUTOUPDATE], "false");

@@ -5,9 +5,10 @@
 //! and allocates nothing.
 
 use k8s_openapi::api::flowcontrol::v1::{
-    FlowSchema as Schema, FlowSchemaSpec, NonResourcePolicyRule, PolicyRulesWithSubjects, PriorityLevelConfiguration,
-    PriorityLevelConfigurationSpec, ResourcePolicyRule, Subject as WrittenSubject,
+    FlowSchemaSpec, NonResourcePolicyRule, PolicyRulesWithSubjects, PriorityLevelConfigurationSpec, ResourcePolicyRule,
+    Subject as WrittenSubject,
 };
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stead_api::{Request, Resource, Target, User, Verb};
 use stead_kinds::flowcontrol::defaults::{self, CATCH_ALL, EXEMPT};
@@ -100,15 +101,14 @@ impl Classifier {
     /// Of the cluster's objects.
     pub fn of(snapshot: &Snapshot) -> Classifier {
         let (levels, pool) = levels(snapshot);
-        let mut written: Vec<(i32, FlowSchema)> =
-            objects::<Schema, FlowSchemaSpec>(snapshot, FLOW_SCHEMAS, |schema| schema.spec.clone(), defaults::schema)
-                .into_iter()
-                .filter_map(|one| {
-                    let of = &one.spec.priority_level_configuration.name;
-                    let level = levels.iter().position(|level| level.name == *of)?;
-                    Some((one.spec.matching_precedence.unwrap_or(1000), schema(one, level)))
-                })
-                .collect();
+        let mut written: Vec<(i32, FlowSchema)> = objects::<FlowSchemaSpec>(snapshot, FLOW_SCHEMAS, defaults::schema)
+            .into_iter()
+            .filter_map(|one| {
+                let of = &one.spec.priority_level_configuration.name;
+                let level = levels.iter().position(|level| level.name == *of)?;
+                Some((one.spec.matching_precedence.unwrap_or(1000), schema(one, level)))
+            })
+            .collect();
         written.sort_by(|(a, of_a), (b, of_b)| (a, &of_a.name).cmp(&(b, &of_b.name)));
         let schemas: Vec<FlowSchema> = written.into_iter().map(|(_, schema)| schema).collect();
         let catch_all = schemas.iter().position(|schema| schema.name == CATCH_ALL).unwrap_or(schemas.len() - 1);
@@ -147,6 +147,12 @@ fn mixed(parts: &[&[u8]]) -> u64 {
     hash ^ (hash >> 31)
 }
 
+/// What is read of an object: the rest of it, which is more, need not be kept decoded for this.
+#[derive(Deserialize)]
+struct OnlySpec<S> {
+    spec: S,
+}
+
 /// An object of either kind, as it is stored.
 struct Written<S> {
     name: String,
@@ -155,18 +161,13 @@ struct Written<S> {
 }
 
 /// The objects of a kind, the mandatory ones as they ought to be where they are not.
-fn objects<T, S>(
+fn objects<S: DeserializeOwned>(
     snapshot: &Snapshot,
     kind: &'static str,
-    spec: fn(&T) -> Option<S>,
     default: fn(&str) -> Option<serde_json::Value>,
-) -> Vec<Written<S>>
-where
-    T: DeserializeOwned + Send + Sync + 'static,
-    S: DeserializeOwned,
-{
+) -> Vec<Written<S>> {
     let stored = snapshot.list(kind, "").filter_map(|object| {
-        let spec = spec(&object.view::<T>())?;
+        let OnlySpec { spec } = serde_json::from_slice(&object.json).ok()?;
         Some(Written { name: object.meta.name.clone(), uid: object.meta.uid.clone(), spec })
     });
     let mut all: Vec<Written<S>> = stored.collect();
@@ -181,12 +182,7 @@ where
 }
 
 fn levels(snapshot: &Snapshot) -> (Vec<Level>, u32) {
-    let written = objects::<PriorityLevelConfiguration, PriorityLevelConfigurationSpec>(
-        snapshot,
-        PRIORITY_LEVELS,
-        |level| level.spec.clone(),
-        defaults::level,
-    );
+    let written = objects::<PriorityLevelConfigurationSpec>(snapshot, PRIORITY_LEVELS, defaults::level);
     let shares: Vec<Share> = written.iter().map(|one| share(&one.spec)).collect();
     let (limits, pool) = divide(&shares);
     let levels = written.into_iter().zip(limits).map(|(one, limits)| {
@@ -357,11 +353,17 @@ mod tests {
     use super::*;
     use crate::fixture::Server;
 
+    const LEVELS: &str = "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations";
     const SCHEMAS: &str = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
 
     fn server() -> Server {
         let mut server = Server::empty();
-        crate::bootstrap(&mut server.ctx(), &crate::bootstrap::tests::facts(6443));
+        for name in defaults::levels() {
+            server.make(LEVELS, json!({"metadata": {"name": name}, "spec": defaults::level(name)}));
+        }
+        for name in defaults::schemas() {
+            server.make(SCHEMAS, json!({"metadata": {"name": name}, "spec": defaults::schema(name)}));
+        }
         server
     }
 
