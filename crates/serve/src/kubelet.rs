@@ -2,6 +2,8 @@
 //!
 //! The agents of this process have no port of their own: they are asked directly, for what the kubelet's read-only endpoints tell.
 
+mod metrics;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,8 +18,6 @@ use stead_host::usage::{self, Usage};
 
 use crate::out::Out;
 use crate::{Server, clock};
-
-const NANOS: f64 = 1e9;
 
 /// Answers a path of a node's agent.
 ///
@@ -36,7 +36,8 @@ pub fn serve(server: &Arc<Server>, node: &str, path: &str, parts: &Parts) -> Res
         "/healthz" | "/healthz/ping" | "/healthz/log" | "/healthz/syncloop" => Ok(plain(StatusCode::OK, "ok")),
         "/pods" => Ok(json_response(machine.pods())),
         "/stats/summary" => Ok(json_response(machine.summary().to_string().into())),
-        "/metrics/resource" => Ok(text("text/plain; version=0.0.4; charset=utf-8", machine.resource_metrics())),
+        "/metrics" => Ok(text(metrics::CONTENT_TYPE, metrics::of_agent(server, host, node))),
+        "/metrics/resource" => Ok(text(metrics::CONTENT_TYPE, metrics::of_resources(server, host, node))),
         path if path == "/logs" || path.starts_with("/logs/") => {
             Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.\n"))
         }
@@ -134,56 +135,6 @@ impl Machine<'_> {
             .collect();
         let (cpu, memory) = measured(&usage_of_node(self.server, &pods));
         json!({"node": {"nodeName": self.node, "cpu": cpu, "memory": memory}, "pods": shown})
-    }
-
-    /// In Prometheus' text, under the names of the kubelet's resource metrics.
-    fn resource_metrics(&self) -> String {
-        let pods = usage_of_pods(self.server, self.host, self.node);
-        let node = usage_of_node(self.server, &pods);
-        let seconds = |usage: &Usage| usage.cpu.as_nanos() as f64 / NANOS;
-        let of_pod = |pod: &PodUsage| format!("namespace=\"{}\",pod=\"{}\"", pod.pod.meta.namespace, pod.pod.meta.name);
-        let of_container = |pod: &PodUsage, name: &str| format!("container=\"{name}\",{}", of_pod(pod));
-        let mut out = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, values: Vec<(String, f64)>| {
-            out.push_str(&format!("# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}\n"));
-            for (labels, value) in values {
-                let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
-                out.push_str(&format!("{name}{labels} {value}\n"));
-            }
-        };
-        let containers = || pods.iter().flat_map(|pod| pod.containers.iter().map(move |one| (pod, one)));
-        family(
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed by the container in core-seconds",
-            containers().map(|(pod, (name, usage))| (of_container(pod, name), seconds(usage))).collect(),
-        );
-        family(
-            "container_memory_working_set_bytes",
-            "gauge",
-            "Current working set of the container in bytes",
-            containers().map(|(pod, (name, usage))| (of_container(pod, name), usage.working_set as f64)).collect(),
-        );
-        let of_node = |value: f64| vec![(String::new(), value)];
-        let help = "Cumulative cpu time consumed by the node in core-seconds";
-        family("node_cpu_usage_seconds_total", "counter", help, of_node(seconds(&node)));
-        let help = "Current working set of the node in bytes";
-        family("node_memory_working_set_bytes", "gauge", help, of_node(node.working_set as f64));
-        family(
-            "pod_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed by the pod in core-seconds",
-            pods.iter().map(|pod| (of_pod(pod), seconds(&pod.usage))).collect(),
-        );
-        family(
-            "pod_memory_working_set_bytes",
-            "gauge",
-            "Current working set of the pod in bytes",
-            pods.iter().map(|pod| (of_pod(pod), pod.usage.working_set as f64)).collect(),
-        );
-        let help = "1 if there was an error while getting container metrics, 0 otherwise";
-        family("resource_scrape_error", "gauge", help, of_node(0.0));
-        out
     }
 }
 

@@ -11,6 +11,9 @@ mod process;
 pub mod table;
 mod text;
 
+pub use family::family;
+pub use process::facts as process_facts;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 

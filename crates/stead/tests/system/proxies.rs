@@ -204,6 +204,10 @@ fn nodes_tell_of_themselves(cluster: &Cluster) {
     assert!(container["memory"]["workingSetBytes"].as_u64().expect("a number") > 100_000, "{summary}");
     assert!(container["cpu"]["usageCoreNanoSeconds"].as_u64().expect("a number") > 0, "{summary}");
     assert!(summary["node"]["memory"]["workingSetBytes"].as_u64().expect("a number") > 1_000_000, "{summary}");
+    let metrics = raw("metrics").ok();
+    assert!(metrics.contains("kubelet_node_name{node=\"node-0\"} 1"), "{metrics}");
+    assert!(metrics.contains("kubelet_running_containers{container_state=\"running\"} 2"), "{metrics}");
+    assert!(metrics.contains("kubelet_running_pods 2") && metrics.contains("process_open_fds "), "{metrics}");
     raw("metrics/resource")
         .says("container_memory_working_set_bytes{container=\"web\",namespace=\"default\",pod=\"web\"}");
     let logs = raw("logs/").fails();
