@@ -66,12 +66,42 @@ fn webhooks_are_asked() {
         &url("/warn"),
         "matchConditions: [{name: named, expression: \"object != null\"}]",
     );
+    tokens_of_pods_are_asked_about(&cluster, &url, &server.ca_bundle);
     cluster.tells(&[
         ("denial", denials_are_told),
         ("warnings", warnings_and_dry_runs),
         ("failures", failures_count_as_their_policy_says),
         ("restart", the_server_may_die),
     ]);
+}
+
+/// What an agent asks for: a pod starts once its token is not refused any more.
+fn tokens_of_pods_are_asked_about(cluster: &Cluster, url: &dyn Fn(&str) -> String, ca_bundle: &str) {
+    let about_tokens = |path: &str| {
+        let url = url(path);
+        cluster.apply(&format!(
+            "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {{name: tokens}}
+webhooks:
+- name: tokens.example.com
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  clientConfig: {{url: '{url}', caBundle: {ca_bundle}}}
+  rules: [{{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [serviceaccounts/token]}}]
+"
+        ));
+    };
+    about_tokens("/deny");
+    cluster.kubectl("create token default").fails();
+    cluster.kubectl("run asks --image stead.local/demo:1 -- sleep 3600").ok();
+    cluster.sh("for i in $(seq 100); do kubectl get events | grep asks | grep 'not here' && exit 0; sleep 0.2; done; exit 1").ok();
+    about_tokens("/warn");
+    cluster.kubectl("wait pod/asks --for condition=Ready --timeout 60s").ok();
+    cluster.sh("kubectl create token default 2>&1").says("Warning: dry run: false");
+    cluster.kubectl("delete pod asks --grace-period 0 --force").ok();
+    cluster.kubectl("delete validatingwebhookconfiguration tokens").ok();
 }
 
 /// A controller's writes, by a Service with endpoints that somebody wrote.
