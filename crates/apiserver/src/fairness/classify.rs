@@ -104,14 +104,16 @@ impl Classifier {
         let mut written: Vec<(i32, FlowSchema)> = objects::<FlowSchemaSpec>(snapshot, FLOW_SCHEMAS, defaults::schema)
             .into_iter()
             .filter_map(|one| {
-                let of = &one.spec.priority_level_configuration.name;
+                let said = &one.spec.priority_level_configuration.name;
+                // Whatever an older server let be written there: the mandatory ones lead to the levels of their names.
+                let of = if defaults::is_mandatory(&one.name) { &one.name } else { said };
                 let level = levels.iter().position(|level| level.name == *of)?;
                 Some((one.spec.matching_precedence.unwrap_or(1000), schema(one, level)))
             })
             .collect();
         written.sort_by(|(a, of_a), (b, of_b)| (a, &of_a.name).cmp(&(b, &of_b.name)));
         let schemas: Vec<FlowSchema> = written.into_iter().map(|(_, schema)| schema).collect();
-        let catch_all = schemas.iter().position(|schema| schema.name == CATCH_ALL).unwrap_or(schemas.len() - 1);
+        let catch_all = schemas.iter().position(|schema| schema.name == CATCH_ALL).unwrap_or_default();
         Classifier { schemas, levels, pool, catch_all }
     }
 
@@ -447,6 +449,22 @@ mod tests {
         assert_ne!(flow("kube-scheduler", "ann", "a"), flow("kube-scheduler", "ann", "b"));
         assert_eq!(flow("exempt", "ann", "a"), flow("exempt", "bob", "b"));
         assert_ne!(flow("service-accounts", "ann", "a"), flow("global-default", "ann", "a"));
+    }
+
+    #[test]
+    fn mandatory_schemas_have_their_levels_whatever_is_stored() {
+        let mut store = stead_store::Store::default();
+        for name in ["exempt", "catch-all"] {
+            let spec = json!({"priorityLevelConfiguration": {"name": "nowhere"}, "matchingPrecedence": 5});
+            let value = json!({"metadata": {"name": name, "resourceVersion": store.next_revision().to_string()},
+                "spec": spec});
+            let key = stead_api::Key::new(FLOW_SCHEMAS, "", name);
+            store.put(stead_api::Object::of_value(key, &value, &Default::default()).expect("an object"));
+        }
+        let classifier = Classifier::of(store.snapshot());
+        let levels: Vec<&str> =
+            classifier.schemas.iter().map(|schema| classifier.levels[schema.level].name.as_str()).collect();
+        assert_eq!(levels, ["catch-all", "exempt"]);
     }
 
     #[test]
