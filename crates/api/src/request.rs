@@ -351,7 +351,8 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), Status> {
     Ok(())
 }
 
-fn decode_plus(text: &str) -> String {
+/// Percent-decodes a part of a query, in which a plus is a space.
+pub fn decode_plus(text: &str) -> String {
     if text.contains('+') { decode(&text.replace('+', " ")) } else { decode(text) }
 }
 

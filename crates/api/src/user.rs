@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 /// An authenticated client. Field meanings as in `authentication.k8s.io/v1` `UserInfo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -24,6 +26,24 @@ impl User {
     /// A client without credentials.
     pub fn anonymous() -> User {
         User { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..User::default() }
+    }
+
+    /// As a `UserInfo` in JSON.
+    pub fn info(&self) -> Value {
+        let mut info = json!({});
+        if !self.name.is_empty() {
+            info["username"] = json!(self.name);
+        }
+        if !self.uid.is_empty() {
+            info["uid"] = json!(self.uid);
+        }
+        if !self.groups.is_empty() {
+            info["groups"] = json!(self.groups);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     pub fn is_in(&self, group: &str) -> bool {

@@ -61,7 +61,7 @@ fn answer(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result
         }
         "SelfSubjectAccessReview" => access_review(head, request, &request.user)?,
         "SelfSubjectRulesReview" => rules_review(head, request),
-        "SelfSubjectReview" => json!({"userInfo": user_info(&request.user)}),
+        "SelfSubjectReview" => json!({"userInfo": request.user.info()}),
         "TokenReview" => token_review(head, now, request),
         _ => return Err(Status::no_such_path()),
     };
@@ -154,20 +154,6 @@ fn rules_review(head: &Head, request: &Request) -> Value {
     status
 }
 
-fn user_info(user: &User) -> Value {
-    let mut info = json!({"username": user.name});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.groups.is_empty() {
-        info["groups"] = json!(user.groups);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
-}
-
 fn token_review(head: &Head, now: Timestamp, request: &Request) -> Value {
     let failure = |why: String| json!({"user": {}, "error": why});
     let credential = match &request.reviewed {
@@ -178,7 +164,7 @@ fn token_review(head: &Head, now: Timestamp, request: &Request) -> Value {
     let asked = texts(&request.body["spec"]["audiences"]);
     let asked = if asked.is_empty() { vec![DEFAULT_AUDIENCE.to_owned()] } else { asked };
     match authenticate(&head.store.snapshot, now, credential, &asked) {
-        Ok((user, audiences)) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+        Ok((user, audiences)) => json!({"authenticated": true, "user": user.info(), "audiences": audiences}),
         Err(why) => failure(why),
     }
 }

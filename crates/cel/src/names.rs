@@ -3,11 +3,10 @@
 const ESCAPES: &[(&str, &str)] = &[("__underscores__", "__"), ("__dot__", "."), ("__dash__", "-"), ("__slash__", "/")];
 
 /// Words of the language that cannot be selected by themselves.
-const KEYWORDS: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
+const WORDS: &[&str] = &["true", "false", "null", "in"];
+
+/// Words that are kept for other languages of the family.
+pub(crate) const RESERVED: &[&str] = &[
     "as",
     "break",
     "const",
@@ -27,13 +26,17 @@ const KEYWORDS: &[&str] = &[
     "while",
 ];
 
+fn is_keyword(word: &str) -> bool {
+    WORDS.contains(&word) || RESERVED.contains(&word)
+}
+
 /// The property that an escaped name means; None for a name without escapes.
 pub(crate) fn unescape(name: &str) -> Option<String> {
     if !name.contains("__") {
         return None;
     }
     if let Some(word) = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"))
-        && KEYWORDS.contains(&word)
+        && is_keyword(word)
     {
         return Some(word.to_owned());
     }
@@ -57,7 +60,7 @@ pub(crate) fn unescape(name: &str) -> Option<String> {
 
 /// How expressions write a property's name; None when they cannot.
 pub fn escape(name: &str) -> Option<String> {
-    if KEYWORDS.contains(&name) {
+    if is_keyword(name) {
         return Some(format!("__{name}__"));
     }
     let is_known = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);

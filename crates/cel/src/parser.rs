@@ -2,8 +2,10 @@
 
 use crate::ast::{Call, Expr, How, Literal, Node, Select};
 use crate::build::{call, dotted, expr};
+use crate::checker::TYPE_NAMES;
 use crate::lexer::{Fault, Token, lex};
 use crate::macros;
+use crate::names::RESERVED;
 
 /// Deeper nesting is refused: every walk over an expression recurses.
 const DEPTH_MAX: usize = 100;
@@ -14,37 +16,6 @@ pub(crate) const SOURCE_CHARS_MAX: usize = 100_000;
 
 const START: &str =
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
-const RESERVED: &[&str] = &[
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
-/// Names of types that contain dots.
-const TYPES: &[&str] = &[
-    "google.protobuf.Timestamp",
-    "google.protobuf.Duration",
-    "net.IP",
-    "net.CIDR",
-    "kubernetes.Quantity",
-    "kubernetes.URL",
-    "kubernetes.Semver",
-];
-
 /// Binary operators, loosest first; all associate to the left.
 const LEVELS: &[&[(&str, &str)]] = &[
     &[("||", "_||_")],
@@ -222,7 +193,7 @@ impl Parser {
                     operand = macros::member(open, operand, &field, args)?;
                 } else {
                     operand = expr(at, Node::Select(Select { operand: Box::new(operand), field, how }));
-                    if let Some(name) = dotted(&operand).filter(|name| TYPES.contains(&name.as_str())) {
+                    if let Some(name) = dotted(&operand).filter(|name| TYPE_NAMES.contains(&name.as_str())) {
                         operand = expr(at, Node::Ident(name));
                     }
                 }

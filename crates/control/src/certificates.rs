@@ -9,6 +9,15 @@ pub mod signer;
 
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
 
+use crate::names::CERTIFICATE_REQUEST;
+use crate::plan::Watch;
+
+/// What wakes each of the three.
+const WATCHES: &[Watch] = &[Watch {
+    kind: CERTIFICATE_REQUEST,
+    keys: |_, event| if event.deleted { Vec::new() } else { vec![event.key().clone()] },
+}];
+
 pub const API_SERVER_CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 pub const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";

@@ -59,19 +59,24 @@ impl Cgroups {
         self.roots.iter().find(names).map(|root| root.join(relative))
     }
 
+    fn make(&self, dir: &Path) -> io::Result<()> {
+        match fs::create_dir_all(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        if dir.join("cpuset.cpus").exists() && !self.is_v2 {
+            inherit_cpuset(dir)?;
+        }
+        Ok(())
+    }
+
     /// Makes the group and sets its limits. `None` limits are left alone.
     pub fn ensure(&self, group: &str, limits: &Resources) -> io::Result<()> {
         if self.is_v2 {
             self.enable_controllers(group)?;
         }
         for dir in self.dirs(group) {
-            match fs::create_dir_all(&dir) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => {}
-            }
-            if dir.join("cpuset.cpus").exists() && !self.is_v2 {
-                inherit_cpuset(&dir)?;
-            }
+            self.make(&dir)?;
         }
         for (controller, file, value) in limit_files(self.is_v2, limits) {
             if let Some(dir) = self.controller_dir(controller, group) {
@@ -104,13 +109,7 @@ impl Cgroups {
     /// Moves the calling process into the group, so that it dies with nobody else's.
     pub fn join(&self, group: &str) -> io::Result<()> {
         for dir in self.dirs(group) {
-            match fs::create_dir_all(&dir) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => {}
-            }
-            if dir.join("cpuset.cpus").exists() && !self.is_v2 {
-                inherit_cpuset(&dir)?;
-            }
+            self.make(&dir)?;
             fs::write(dir.join("cgroup.procs"), "0")?;
         }
         Ok(())

@@ -77,25 +77,40 @@ pub fn label_selector(at: Path, selector: &LabelSelector, errors: &mut Errors) {
     for (index, requirement) in list(&selector.match_expressions).iter().enumerate() {
         let all = at.child("matchExpressions");
         let at = all.index(index);
-        let values = list(&requirement.values);
-        match requirement.operator.as_str() {
-            "In" | "NotIn" if values.is_empty() => {
-                at.child("values").required(errors, "must be specified when `operator` is 'In' or 'NotIn'");
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                at.child("values").forbidden(errors, detail);
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            operator => at.child("operator").invalid(errors, operator, "not a valid selector operator"),
+        requirement_parts(at, &requirement.key, &requirement.operator, list(&requirement.values), false, errors);
+    }
+}
+
+/// A requirement of a selector; those of nodes also compare numbers.
+pub fn requirement_parts(
+    at: Path,
+    key: &str,
+    operator: &str,
+    values: &[String],
+    may_compare: bool,
+    errors: &mut Errors,
+) {
+    match operator {
+        "In" | "NotIn" if values.is_empty() => {
+            at.child("values").required(errors, "must be specified when `operator` is 'In' or 'NotIn'");
         }
-        for message in qualified_name(&requirement.key) {
-            at.child("key").invalid(errors, requirement.key.as_str(), message);
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            at.child("values").forbidden(errors, detail);
         }
-        for (place, value) in values.iter().enumerate() {
-            for message in label_value(value) {
-                at.child("values").index(place).invalid(errors, value.as_str(), message);
-            }
+        "Gt" | "Lt" if may_compare && values.len() != 1 => {
+            at.child("values").required(errors, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        "Gt" | "Lt" if may_compare => {}
+        operator => at.child("operator").invalid(errors, operator, "not a valid selector operator"),
+    }
+    for message in qualified_name(key) {
+        at.child("key").invalid(errors, key, message);
+    }
+    for (index, value) in values.iter().enumerate() {
+        for message in label_value(value) {
+            at.child("values").index(index).invalid(errors, value.as_str(), message);
         }
     }
 }

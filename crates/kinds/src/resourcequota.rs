@@ -29,7 +29,7 @@ pub const RESOURCEQUOTA: Kind = Kind {
     )
 };
 
-/// Names without a domain that a quota may limit.
+/// Names without a domain that a quota may limit, in parts of one.
 const STANDARD: &[&str] = &[
     "cpu",
     "memory",
@@ -41,18 +41,9 @@ const STANDARD: &[&str] = &[
     "limits.cpu",
     "limits.memory",
     "limits.ephemeral-storage",
-    "pods",
-    "resourcequotas",
-    "services",
-    "replicationcontrollers",
-    "secrets",
-    "persistentvolumeclaims",
-    "configmaps",
-    "services.nodeports",
-    "services.loadbalancers",
 ];
 
-/// Counted in whole numbers.
+/// Those that are counted in whole numbers.
 const WHOLE: &[&str] = &[
     "pods",
     "resourcequotas",
@@ -130,7 +121,7 @@ fn validate_amounts(at: Path, amounts: Option<&BTreeMap<String, QuantityText>>, 
             at.key(name).invalid(errors, name.as_str(), message);
         }
         let is_hugepages = ["hugepages-", "requests.hugepages-"].iter().any(|prefix| name.starts_with(prefix));
-        if !name.contains('/') && !STANDARD.contains(&name.as_str()) && !is_hugepages {
+        if !name.contains('/') && !STANDARD.iter().chain(WHOLE).any(|known| known == name) && !is_hugepages {
             let detail = "must be a standard resource type or fully qualified";
             at.key(name).invalid(errors, name.as_str(), detail);
             at.key(name).invalid(errors, name.as_str(), "must be a standard resource for quota");

@@ -36,6 +36,17 @@ pub enum Word {
 /// Performs actions; blocks.
 pub type Machine = Arc<dyn Fn(Action) -> Observation + Send + Sync>;
 
+/// Heads that were published while an agent was busy, taken as one: the newest, and what changed in all of them.
+#[derive(Default)]
+pub struct Heads(pub Option<(Arc<Head>, BTreeSet<Key>)>);
+
+impl Heads {
+    pub fn add(&mut self, head: Arc<Head>, keys: Vec<Key>) {
+        let changed = self.0.take().map(|(_, changed)| changed).unwrap_or_default();
+        self.0 = Some((head, changed.into_iter().chain(keys).collect()));
+    }
+}
+
 /// One agent's thread, from outside.
 pub struct AgentThread {
     words: Sender<Word>,
@@ -119,23 +130,17 @@ impl Shell {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let mut heads: Option<(Arc<Head>, BTreeSet<Key>)> = None;
+            let mut heads = Heads::default();
             while let Some(word) = next {
                 match word {
                     Word::Stop => return,
                     Word::ShutDown(within) => self.step(Input::ShutDown { within: within.and_then(signed) }),
                     Word::Input(input) => self.step(*input),
-                    Word::Head(head, keys) => match &mut heads {
-                        Some((newest, changed)) => {
-                            *newest = head;
-                            changed.extend(keys);
-                        }
-                        None => heads = Some((head, keys.into_iter().collect())),
-                    },
+                    Word::Head(head, keys) => heads.add(head, keys),
                 }
                 next = inbox.try_recv().ok();
             }
-            if let Some((head, changed)) = heads {
+            if let Some((head, changed)) = heads.0 {
                 let changed = Some(changed.into_iter().collect());
                 self.step(Input::Head { snapshot: head.store.snapshot.clone(), changed });
             }

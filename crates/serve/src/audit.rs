@@ -70,9 +70,9 @@ impl Audit {
         let received = clock::now();
         let id = self.id(&parts.headers);
         let mut event = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": format!("{:?}", verdict.level),
-            "auditID": id, "stage": "", "requestURI": parts.uri.path_and_query().map(ToString::to_string), "verb": asked.verb, "user": user_info(user)});
+            "auditID": id, "stage": "", "requestURI": parts.uri.path_and_query().map(ToString::to_string), "verb": asked.verb, "user": user.info()});
         if user.name != request.user.name {
-            event["impersonatedUser"] = user_info(&request.user);
+            event["impersonatedUser"] = request.user.info();
         }
         event["sourceIPs"] = json!(source_ips(parts));
         event["userAgent"] = json!(request.user_agent);
@@ -245,23 +245,6 @@ fn strip(object: &mut Value) {
     if object["metadata"].is_null() {
         object.as_object_mut().map(|map| map.shift_remove("metadata"));
     }
-}
-
-fn user_info(user: &User) -> Value {
-    let mut info = json!({});
-    if !user.name.is_empty() {
-        info["username"] = json!(user.name);
-    }
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.groups.is_empty() {
-        info["groups"] = json!(user.groups);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }
 
 fn source_ips(parts: &Parts) -> Vec<String> {

@@ -14,7 +14,7 @@ use stead_node::machine::FakeMachine;
 use stead_node::{Input, NodeAgent, NodeConfig, Output, node_user};
 
 use crate::Server;
-use crate::agent::{Reach, wait_for};
+use crate::agent::{Heads, Reach, wait_for};
 use crate::config::Config;
 
 /// What a pretended node says it has: enough for the pods of any test.
@@ -125,21 +125,15 @@ impl Fakes {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let mut heads: Option<(Arc<Head>, BTreeSet<Key>)> = None;
+            let mut heads = Heads::default();
             while let Some(word) = next {
                 match word {
                     Word::For(node, input) => self.step(node, *input),
-                    Word::Head(head, keys) => match &mut heads {
-                        Some((newest, changed)) => {
-                            *newest = head;
-                            changed.extend(keys);
-                        }
-                        None => heads = Some((head, keys.into_iter().collect())),
-                    },
+                    Word::Head(head, keys) => heads.add(head, keys),
                 }
                 next = inbox.try_recv().ok();
             }
-            if let Some((head, changed)) = heads {
+            if let Some((head, changed)) = heads.0 {
                 self.published(&head, changed);
             }
             self.ring();

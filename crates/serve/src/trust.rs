@@ -64,7 +64,7 @@ pub fn client_config(trust: &Trust, shown: Option<&Shown>) -> Result<ClientConfi
 
 fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let certificates = match trust {
-        Trust::Anyone => return Ok(Arc::new(Anyone(Arc::clone(provider)))),
+        Trust::Anyone => return Ok(Arc::new(Verifier { belief: Belief::Anyone, provider: Arc::clone(provider) })),
         Trust::Bundle(pem) => {
             let parsed = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
             parsed.ok().filter(|all| !all.is_empty()).ok_or("unable to parse bytes as PEM block")?
@@ -77,7 +77,8 @@ fn verifier(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn Ser
         let _ = roots.add(certificate.clone());
     }
     let known = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-    Ok(Arc::new(Known { chains: known.ok(), named: certificates, provider: Arc::clone(provider) }))
+    let belief = Belief::Known { chains: known.ok(), named: certificates };
+    Ok(Arc::new(Verifier { belief, provider: Arc::clone(provider) }))
 }
 
 fn machine_list() -> Vec<CertificateDer<'static>> {
@@ -87,16 +88,22 @@ fn machine_list() -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(&pem).flatten().collect()
 }
 
-/// Believes chains to the authorities, and the very certificates that a bundle names: a server's self-signed one is its own
-/// authority.
+/// Whom a verifier believes.
 #[derive(Debug)]
-struct Known {
-    chains: Option<Arc<WebPkiServerVerifier>>,
-    named: Vec<CertificateDer<'static>>,
+enum Belief {
+    /// Chains to the authorities, and the very certificates that a bundle names: a server's self-signed one is its own authority.
+    Known { chains: Option<Arc<WebPkiServerVerifier>>, named: Vec<CertificateDer<'static>> },
+    /// Anyone who can sign with the key of the certificate that is shown.
+    Anyone,
+}
+
+#[derive(Debug)]
+struct Verifier {
+    belief: Belief,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -105,12 +112,13 @@ impl ServerCertVerifier for Known {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.named.iter().any(|one| one == end_entity) {
+        let Belief::Known { chains, named } = &self.belief else { return Ok(ServerCertVerified::assertion()) };
+        if named.iter().any(|one| one == end_entity) {
             is_in_time(end_entity, now)?;
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
         }
-        let chains = self.chains.as_ref().ok_or(CertificateError::UnknownIssuer)?;
+        let chains = chains.as_ref().ok_or(CertificateError::UnknownIssuer)?;
         chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -148,45 +156,6 @@ fn is_in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rus
         return Err(CertificateError::Expired.into());
     }
     Ok(())
-}
-
-/// Believes anyone who can sign with the key of the certificate that is shown.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// What Go's client says of a handshake that failed.

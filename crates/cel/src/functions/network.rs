@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::row::{Cost, Row, no_overload, text};
+use stead_api::request::decode_plus;
+
 use crate::address::{Cidr, Url, parse_ip};
 use crate::error::{Error, Result};
 use crate::value::Value;
@@ -75,25 +77,6 @@ pub(super) const TABLE: &[Row] = &[
     ("prefixLength", &["cidr.() int"], |args| Ok(Value::Int(i64::from(range(&args[0])?.bits))), Cost::One),
 ];
 
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = bytes.get(at + 1..at + 3).and_then(|hex| std::str::from_utf8(hex).ok());
-        match (bytes[at], escape.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 2;
-            }
-            (b'+', _) => out.push(b' '),
-            (byte, _) => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 fn url<'b>(value: &'b Value<'_>) -> Result<&'b Url> {
     match value {
         Value::Url(url) => Ok(url),
@@ -106,7 +89,7 @@ fn query<'a>(args: &[Value<'a>]) -> Result<Value<'a>> {
     let mut found: std::collections::BTreeMap<String, Vec<Value<'a>>> = Default::default();
     for pair in url(&args[0])?.query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        found.entry(unescape(name)).or_default().push(unescape(value).into());
+        found.entry(decode_plus(name)).or_default().push(decode_plus(value).into());
     }
     let entries = found.into_iter().map(|(name, values)| (Key::String(Text::Made(name.into())), values.into()));
     Ok(Value::Map(Rc::new(entries.collect())))

@@ -7,18 +7,15 @@ use stead_api::{Key, User};
 use stead_apiserver::access::{self, Attributes};
 use stead_kinds::certificate_request::CertificateRequest;
 
-use super::{KUBELET_CLIENT, condition, issued, kubelet};
+use super::{KUBELET_CLIENT, WATCHES, condition, issued, kubelet};
 use crate::facts;
 use crate::names::CERTIFICATE_REQUEST;
-use crate::plan::{Action, Controller, Plan, Settles, View, Watch};
+use crate::plan::{Action, Controller, Plan, Settles, View};
 
 pub const CONTROLLER: Controller = Controller {
     name: "certificatesigningrequest-approving-controller",
     settles: Settles::Always,
-    watches: &[Watch {
-        kind: CERTIFICATE_REQUEST,
-        keys: |_, event| if event.deleted { Vec::new() } else { vec![event.key().clone()] },
-    }],
+    watches: WATCHES,
     reconcile,
 };
 

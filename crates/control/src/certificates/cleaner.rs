@@ -5,10 +5,9 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use stead_api::{Key, Object};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{condition, issued};
+use super::{WATCHES, condition, issued};
 use crate::facts;
-use crate::names::CERTIFICATE_REQUEST;
-use crate::plan::{Controller, Plan, Settles, View, Watch};
+use crate::plan::{Controller, Plan, Settles, View};
 
 const DECIDED_SECONDS: i64 = 3600;
 const PENDING_SECONDS: i64 = 24 * 3600;
@@ -16,10 +15,7 @@ const PENDING_SECONDS: i64 = 24 * 3600;
 pub const CONTROLLER: Controller = Controller {
     name: "certificatesigningrequest-cleaner-controller",
     settles: Settles::Always,
-    watches: &[Watch {
-        kind: CERTIFICATE_REQUEST,
-        keys: |_, event| if event.deleted { Vec::new() } else { vec![event.key().clone()] },
-    }],
+    watches: WATCHES,
     reconcile,
 };
 

@@ -5,11 +5,11 @@ use serde_json::json;
 use stead_api::{Key, Object};
 use stead_kinds::certificate_request::CertificateRequest;
 
-use super::{API_SERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, condition, issued, kubelet};
+use super::{API_SERVER_CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, WATCHES, condition, issued, kubelet};
 use crate::effect::{CertificateOrder, Work};
 use crate::facts;
 use crate::names::CERTIFICATE_REQUEST;
-use crate::plan::{Action, Controller, Plan, Settles, View, Watch};
+use crate::plan::{Action, Controller, Plan, Settles, View};
 
 /// How long a certificate is valid that asks for no time, and at most: upstream's --cluster-signing-duration.
 const SECONDS_MAX: i64 = 365 * 24 * 3600;
@@ -22,10 +22,7 @@ const SHORT_SECONDS: i64 = 8 * 3600;
 pub const CONTROLLER: Controller = Controller {
     name: "certificatesigningrequest-signing-controller",
     settles: Settles::Always,
-    watches: &[Watch {
-        kind: CERTIFICATE_REQUEST,
-        keys: |_, event| if event.deleted { Vec::new() } else { vec![event.key().clone()] },
-    }],
+    watches: WATCHES,
     reconcile,
 };
 

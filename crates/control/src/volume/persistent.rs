@@ -34,7 +34,7 @@ pub fn reconcile(view: &View, volume: &Arc<Object>) -> Plan {
         return plan;
     }
     match view.get(CLAIM, &namespace, &name).filter(|claim| claim.meta.uid == uid) {
-        None => release(view, volume, &mut plan),
+        None => release(volume, &mut plan),
         Some(claim) => match claim_spec(claim).volume_name.unwrap_or_default() {
             bound if bound == *volume.key.name => set_phase(volume, "Bound", &mut plan),
             none if none.is_empty() => {}
@@ -78,7 +78,7 @@ fn set_phase(volume: &Arc<Object>, phase: &str, plan: &mut Plan) {
 }
 
 /// The claim is gone (V-11).
-fn release(_view: &View, volume: &Arc<Object>, plan: &mut Plan) {
+fn release(volume: &Arc<Object>, plan: &mut Plan) {
     let typed = volume.view::<PersistentVolume>();
     let phase = typed.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
     if !matches!(phase, "Released" | "Failed") {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 use stead_api::Errors;
 use stead_api::names::{dns1123_label, label_value, qualified_name};
 
-use crate::check::{label_selector, list, name, one_of, text};
+use crate::check::{label_selector, list, name, one_of, requirement_parts, text};
 use crate::path::Path;
 
 const TAINT_EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -112,29 +112,7 @@ fn validate_term(at: Path, term: &NodeSelectorTerm, errors: &mut Errors) {
 }
 
 fn validate_requirement(at: Path, requirement: &NodeSelectorRequirement, errors: &mut Errors) {
-    let values = list(&requirement.values);
-    match requirement.operator.as_str() {
-        "In" | "NotIn" if values.is_empty() => {
-            at.child("values").required(errors, "must be specified when `operator` is 'In' or 'NotIn'");
-        }
-        "Exists" | "DoesNotExist" if !values.is_empty() => {
-            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-            at.child("values").forbidden(errors, detail);
-        }
-        "Gt" | "Lt" if values.len() != 1 => {
-            at.child("values").required(errors, "must be specified single value when `operator` is 'Lt' or 'Gt'");
-        }
-        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        operator => at.child("operator").invalid(errors, operator, "not a valid selector operator"),
-    }
-    for message in qualified_name(&requirement.key) {
-        at.child("key").invalid(errors, requirement.key.as_str(), message);
-    }
-    for (index, value) in values.iter().enumerate() {
-        for message in label_value(value) {
-            at.child("values").index(index).invalid(errors, value.as_str(), message);
-        }
-    }
+    requirement_parts(at, &requirement.key, &requirement.operator, list(&requirement.values), true, errors);
 }
 
 fn validate_pod_terms(
