@@ -1,10 +1,12 @@
 //! OpenAPI: `/openapi/v3`, one document per group version, and `/openapi/v2` (ID-10, K-22).
 //!
 //! Printed from the registry and the schema when asked for and not kept: clients cache a document by the hash in its URL, which is
-//! made of what is declared and so is known without printing. v2 comes in protobuf too (`gnostic.rs`), as kubectl asks for it.
+//! made of what is declared and so is known without printing. They come in protobuf too (`gnostic.rs`, `gnostic_v3.rs`); kubectl asks for v2 so.
 
 mod descriptions;
 mod gnostic;
+mod gnostic_v3;
+mod message;
 mod paths;
 mod schemas;
 
@@ -22,9 +24,17 @@ use crate::{Head, Reply};
 use schemas::Components;
 
 const JSON: &str = "application/json";
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 /// The second is the old name of the third, by which kubectl asks.
-const V2_TYPES: &[&str] = &[JSON, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", V2_PROTOBUF];
+const V2_TYPES: &[&str] = &[
+    JSON,
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+];
+const V3_TYPES: &[&str] = &[
+    JSON,
+    "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+];
 
 /// Which of the two specifications a document is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +46,12 @@ enum Dialect {
 /// Serves a path below `/openapi`, given without it: `v3`, `v3/apis/apps/v1`, `v2`.
 pub(crate) fn serve(head: &Head, request: &Request, path: &[&str]) -> Result<Reply, Status> {
     let registry = &head.registry;
-    if path.first() == Some(&"v3") && best(&request.accept, &[JSON]).is_none() {
-        return Err(Status::unknown_form(&[JSON]));
-    }
     match path {
+        ["v3"] if best(&request.accept, &[JSON]).is_none() => Err(Status::unknown_form(&[JSON])),
         ["v3"] => Ok(document(index(registry), hash_of_all(registry))),
-        ["v3", "api", version] => group_version(registry, "", version),
-        ["v3", "apis", group, version] => group_version(registry, group, version),
-        ["v2"] => v2_document(request, v2(registry), hash_of_all(registry)),
+        ["v3", "api", version] => group_version(registry, request, "", version),
+        ["v3", "apis", group, version] => group_version(registry, request, group, version),
+        ["v2"] => in_form(request, (V2_TYPES, gnostic::encode), v2(registry), hash_of_all(registry)),
         _ => Err(Status::no_such_path()),
     }
 }
@@ -63,16 +71,20 @@ pub(crate) fn v2_with(head: &Head, request: &Request, others: &[(String, &Value)
         }
         hash = format!("{:016X}", fnv64(format!("{hash}{other}").as_bytes()));
     }
-    v2_document(request, all, hash)
+    in_form(request, (V2_TYPES, gnostic::encode), all, hash)
 }
 
-fn v2_document(request: &Request, value: Value, hash: String) -> Result<Reply, Status> {
-    match best(&request.accept, V2_TYPES).ok_or_else(|| Status::unknown_form(V2_TYPES))? {
-        JSON => Ok(document(value, hash)),
-        _ => Ok(Reply::Body(Body {
-            content_type: V2_PROTOBUF.into(),
+/// The types that a document comes in, and what makes protobuf of it.
+type Forms = (&'static [&'static str], fn(&Value) -> Vec<u8>);
+
+/// A document in the form that is asked for: JSON, or protobuf, whose name is the last of the types.
+fn in_form(request: &Request, (types, encode): Forms, value: Value, hash: String) -> Result<Reply, Status> {
+    match (best(&request.accept, types).ok_or_else(|| Status::unknown_form(types))?, types.last()) {
+        (JSON, _) | (_, None) => Ok(document(value, hash)),
+        (_, Some(protobuf)) => Ok(Reply::Body(Body {
+            content_type: (*protobuf).into(),
             etag: Some(format!("\"{hash}\"")),
-            ..Body::json(200, gnostic::encode(&value))
+            ..Body::json(200, encode(&value))
         })),
     }
 }
@@ -83,12 +95,12 @@ fn document(value: Value, hash: String) -> Reply {
     Reply::Body(Body { etag, ..Body::json(200, bytes) })
 }
 
-fn group_version(registry: &Registry, group: &str, version: &str) -> Result<Reply, Status> {
+fn group_version(registry: &Registry, request: &Request, group: &str, version: &str) -> Result<Reply, Status> {
     let kinds = kinds_of(registry, group, version);
     if kinds.is_empty() {
         return Err(Status::no_such_path());
     }
-    Ok(document(v3(registry, &kinds), hash(registry, &kinds)))
+    in_form(request, (V3_TYPES, gnostic_v3::encode), v3(registry, &kinds), hash(registry, &kinds))
 }
 
 fn kinds_of<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<&'a Kind> {
@@ -113,6 +125,8 @@ static PRINTER: &[&str] = &[
     env!("CARGO_PKG_VERSION"),
     include_str!("openapi.rs"),
     include_str!("openapi/gnostic.rs"),
+    include_str!("openapi/gnostic_v3.rs"),
+    include_str!("openapi/message.rs"),
     include_str!("openapi/paths.rs"),
     include_str!("openapi/schemas.rs"),
 ];

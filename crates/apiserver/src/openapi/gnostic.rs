@@ -1,29 +1,11 @@
 //! The Swagger 2.0 document in protobuf: the form in which kubectl asks for `/openapi/v2`.
 //!
-//! Contract: says what the JSON says; members that the messages have no field for are left out, as those who read it do.
-//! Rule's source: `openapiv2/OpenAPIv2.proto` of gnostic, whose numbers stand here. A map is a list of names and values, a value of
-//! any type is a text of YAML (JSON is YAML), and what may be one of several is a message with a field for each.
+//! Rule's source: `openapiv2/OpenAPIv2.proto` of gnostic, whose numbers stand here.
 
 use serde_json::Value;
 use stead_api::protobuf::Writer;
 
-type Fill = fn(&mut Writer, &Value);
-
-/// What a member of an object is.
-#[derive(Clone, Copy)]
-enum Of {
-    Text,
-    Flag,
-    Whole,
-    Number,
-    Texts,
-    Any,
-    Anys,
-    One(Fill),
-    Many(Fill),
-}
-
-type Member = (&'static str, u32, Of);
+use super::message::{Member, Of, members, named, texts};
 
 /// The document.
 pub(super) fn encode(document: &Value) -> Vec<u8> {
@@ -136,60 +118,6 @@ const SCHEMA: &[Member] = &[
 const API_KEY: &[Member] =
     &[("type", 1, Of::Text), ("name", 2, Of::Text), ("in", 3, Of::Text), ("description", 4, Of::Text)];
 
-/// The members of an object; those that begin with `x-` are all in the field `extension`.
-fn members(writer: &mut Writer, value: &Value, table: &[Member], extension: u32) {
-    for (name, value) in value.as_object().into_iter().flatten() {
-        if name.starts_with("x-") {
-            writer.nested(extension, |writer| {
-                writer.slice(1, name.as_bytes());
-                writer.nested(2, |writer| any(writer, value));
-            });
-        } else if let Some((_, number, of)) = table.iter().find(|(known, ..)| known == name) {
-            member(writer, *number, *of, value);
-        }
-    }
-}
-
-fn member(writer: &mut Writer, number: u32, of: Of, value: &Value) {
-    let list = value.as_array().into_iter().flatten();
-    match (of, value) {
-        (Of::Text, Value::String(text)) => writer.slice(number, text.as_bytes()),
-        (Of::Flag, Value::Bool(flag)) => writer.number(number, u64::from(*flag)),
-        (Of::Whole, value) => value.as_i64().into_iter().for_each(|whole| writer.number(number, whole as u64)),
-        (Of::Number, value) => value.as_f64().into_iter().for_each(|given| writer.double(number, given)),
-        (Of::Texts, _) => {
-            list.filter_map(Value::as_str).for_each(|text| writer.slice(number, text.as_bytes()));
-        }
-        (Of::Any, value) => writer.nested(number, |writer| any(writer, value)),
-        (Of::Anys, _) => list.for_each(|one| writer.nested(number, |writer| any(writer, one))),
-        (Of::One(fill), value) => writer.nested(number, |writer| fill(writer, value)),
-        (Of::Many(fill), _) => list.for_each(|one| writer.nested(number, |writer| fill(writer, one))),
-        (Of::Text | Of::Flag, _) => {}
-    }
-}
-
-/// A map.
-fn named(writer: &mut Writer, number: u32, value: &Value, fill: Fill) {
-    for (name, value) in value.as_object().into_iter().flatten() {
-        writer.nested(number, |writer| {
-            writer.slice(1, name.as_bytes());
-            writer.nested(2, |writer| fill(writer, value));
-        });
-    }
-}
-
-fn any(writer: &mut Writer, value: &Value) {
-    writer.slice(2, value.to_string().as_bytes());
-}
-
-/// One text or many.
-fn texts(writer: &mut Writer, value: &Value) {
-    match value {
-        Value::String(text) => writer.slice(1, text.as_bytes()),
-        value => member(writer, 1, Of::Texts, value),
-    }
-}
-
 fn path_item(writer: &mut Writer, value: &Value) {
     members(writer, value, PATH_ITEM, 10);
 }
@@ -240,22 +168,8 @@ fn security(writer: &mut Writer, value: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openapi::message::at;
     use serde_json::json;
-    use stead_api::protobuf::{Reader, Wire};
-
-    /// The bytes at a path of field numbers: the first of each.
-    fn at<'a>(mut bytes: &'a [u8], path: &[u32]) -> Option<&'a [u8]> {
-        for wanted in path {
-            let mut reader = Reader::new(bytes);
-            bytes = loop {
-                match reader.field().ok()?? {
-                    (number, Wire::Bytes(found)) if number == *wanted => break found,
-                    _ => {}
-                }
-            };
-        }
-        Some(bytes)
-    }
 
     #[test]
     fn every_part_stands_under_its_number() {

@@ -122,20 +122,26 @@ fn a_custom_resource_is_described_by_its_own_schema() {
 }
 
 #[test]
-fn v2_is_served_in_the_form_kubectl_asks_for() {
+fn documents_are_served_in_the_forms_that_are_asked_for() {
     let mut server = crate::fixture::Server::new();
-    let mut ask = |accept: &str| {
-        let mut request = server.request("GET /openapi/v2", "").expect("a request");
+    let mut ask_at = |path: &str, accept: &str| {
+        let mut request = server.request(&format!("GET {path}"), "").expect("a request");
         request.accept = accept.into();
         match server.perform(&request) {
             Reply::Body(body) => (body.content_type.into_owned(), body.pieces.concat()),
             other => (format!("{:?}", other.status().map(|status| status.code)), Vec::new()),
         }
     };
+    let v3 = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    let (content_type, bytes) = ask_at("/openapi/v3/apis/apps/v1", v3);
+    assert_eq!((content_type.as_str(), &bytes[..7]), (V3_TYPES[2], &b"\x0a\x053.0.0"[..]));
+    assert_eq!(ask_at("/openapi/v3/apis/apps/v1", "application/json, */*").0, JSON);
+    assert_eq!(ask_at("/openapi/v3", v3).0, "Some(406)");
+    let mut ask = |accept: &str| ask_at("/openapi/v2", accept);
     for accept in ["", "application/json, */*", "application/json;q=0.9"] {
         assert_eq!(ask(accept).0, JSON, "{accept}");
     }
     assert_eq!(ask("application/yaml").0, "Some(406)");
     let (content_type, bytes) = ask("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
-    assert_eq!((content_type.as_str(), &bytes[..5]), (V2_PROTOBUF, &b"\x0a\x032.0"[..]));
+    assert_eq!((content_type.as_str(), &bytes[..5]), (V2_TYPES[2], &b"\x0a\x032.0"[..]));
 }
