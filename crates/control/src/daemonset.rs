@@ -5,22 +5,26 @@
 //! Pods are placed by the scheduler, held to their node by affinity. Revisions are `revision.rs`.
 //! Upstream: pkg/controller/daemon.
 
+mod pods;
 mod revision;
 mod rollout;
+mod seat;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec};
-use k8s_openapi::api::core::v1::{Node, Pod, PodSpec, Toleration};
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use serde_json::json;
 use stead_api::{Key, LabelSelector, Object};
 use stead_store::Event;
 
 use crate::facts::{self, Availability};
 use crate::names::{DAEMON_SET, NODE, POD};
-use crate::plan::{Action, Controller, Note, Plan, Settles, View, Watch};
+use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 use crate::scheduler::{node_matches, tolerates};
+use pods::{create, remove, tolerations};
+use seat::{Member, Seat};
 
 pub const CONTROLLER: Controller = Controller {
     name: "daemonset-controller",
@@ -33,16 +37,6 @@ pub const CONTROLLER: Controller = Controller {
     reconcile,
 };
 
-/// Pods of daemons stay on nodes that are in trouble: key and effect of what they tolerate.
-const TOLERATED: &[(&str, &str)] = &[
-    ("node.kubernetes.io/not-ready", "NoExecute"),
-    ("node.kubernetes.io/unreachable", "NoExecute"),
-    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
-    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
-    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
-    ("node.kubernetes.io/unschedulable", "NoSchedule"),
-];
-const TOLERATED_ON_HOST_NETWORK: (&str, &str) = ("node.kubernetes.io/network-unavailable", "NoSchedule");
 /// A pod that failed is not replaced before it is this old, in seconds.
 const FAILED_SECONDS: i64 = 10;
 
@@ -77,32 +71,6 @@ fn sets_of_node(view: &View, event: &Event) -> Vec<Key> {
 fn selector(set: &Object) -> LabelSelector {
     let typed = set.view::<DaemonSet>();
     LabelSelector::from_typed(typed.spec.as_ref().map(|spec| &spec.selector)).unwrap_or(LabelSelector::Nothing)
-}
-
-/// A pod of the set with what matters of it.
-struct Member<'a> {
-    object: &'a Arc<Object>,
-    is_current: bool,
-    is_ready: bool,
-    is_available: bool,
-}
-
-impl Member<'_> {
-    fn is_going(&self) -> bool {
-        self.object.meta.is_deleting()
-    }
-
-    fn has_failed(&self) -> bool {
-        facts::phase(&self.object.view::<Pod>()) == "Failed"
-    }
-}
-
-/// A node, what the set wants of it, and what is there.
-struct Seat<'a> {
-    node: &'a Arc<Object>,
-    should_run: bool,
-    may_stay: bool,
-    members: Vec<Member<'a>>,
 }
 
 fn reconcile(view: &View, key: &Key) -> Plan {
@@ -161,18 +129,6 @@ fn node_of(pod: &Pod) -> Option<String> {
     let terms = &affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms;
     let fields = terms.iter().flat_map(|term| term.match_fields.iter().flatten());
     fields.into_iter().find(|field| field.key == "metadata.name")?.values.as_ref()?.first().cloned()
-}
-
-fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
-    let host = spec.host_network == Some(true);
-    let own = spec.tolerations.iter().flatten().cloned();
-    let more = TOLERATED.iter().chain(host.then_some(&TOLERATED_ON_HOST_NETWORK)).map(|(key, effect)| Toleration {
-        key: Some((*key).to_owned()),
-        operator: Some("Exists".to_owned()),
-        effect: Some((*effect).to_owned()),
-        ..Toleration::default()
-    });
-    own.chain(more).collect()
 }
 
 /// Every node with the set's pods there; pods of nodes that are gone are left to the pod collector.
@@ -253,41 +209,6 @@ fn manage(view: &View, set: &Arc<Object>, hash: &str, seats: &[Seat], plan: &mut
             }
         }
     }
-}
-
-fn remove(set: &Arc<Object>, member: &Member, plan: &mut Plan) {
-    let name = &member.object.key.name;
-    plan.delete_noted(
-        member.object,
-        Some(Note::normal(&set.key, "SuccessfulDelete", format!("Deleted pod: {name}"))),
-        Some(Note::warning(&set.key, "FailedDelete", "Error deleting: {error}")),
-    );
-}
-
-fn create(set: &Arc<Object>, hash: &str, node: &Object, plan: &mut Plan) {
-    let value = set.value();
-    let template = &value["spec"]["template"];
-    let mut metadata = json!({"generateName": format!("{}-", set.key.name), "namespace": &*set.key.namespace,
-        "ownerReferences": [facts::controller_reference("apps/v1", "DaemonSet", set)]});
-    for field in ["labels", "annotations", "finalizers"] {
-        if !template["metadata"][field].is_null() {
-            metadata[field] = template["metadata"][field].clone();
-        }
-    }
-    metadata["labels"][revision::LABEL] = json!(hash);
-    let mut spec = template["spec"].clone();
-    let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [&*node.key.name]}]});
-    spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
-        json!({"nodeSelectorTerms": [term]});
-    let typed = set.view::<DaemonSet>();
-    let pod = typed.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
-    spec["tolerations"] = pod.map_or(Value::Null, |pod| json!(tolerations(pod)));
-    plan.actions.push(Action::Create {
-        kind: POD,
-        value: json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}),
-        on_success: Some(Note::normal(&set.key, "SuccessfulCreate", "Created pod: {name}")),
-        on_failure: Some(Note::warning(&set.key, "FailedCreate", "Error creating: {error}")),
-    });
 }
 
 fn status(set: &Arc<Object>, seats: &[Seat], plan: &mut Plan) {

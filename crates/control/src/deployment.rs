@@ -7,26 +7,24 @@
 //! Upstream: pkg/controller/deployment.
 
 mod rollout;
+mod sets;
 mod status;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
-use stead_api::{IntOrPercent, Key, LabelSelector, Object};
+use stead_api::{Key, LabelSelector, Object};
 use stead_store::Event;
 
 use crate::facts;
 use crate::names::{DEPLOYMENT, POD, REPLICA_SET};
 use crate::plan::{Action, Controller, Note, Plan, Settles, View, Watch};
 use crate::statefulset::Fnv32;
+use sets::{DESIRED, Desired, MAX, REVISION, Set, Sets};
 
 const HASH_LABEL: &str = "pod-template-hash";
-const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
-const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-const MAX: &str = "deployment.kubernetes.io/max-replicas";
 /// Annotations that belong to the Deployment itself and are not copied to its ReplicaSets.
 const NOT_COPIED: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -77,101 +75,6 @@ fn deployments_of_pod(view: &View, event: &Event) -> Vec<Key> {
 fn selector(deployment: &Object) -> LabelSelector {
     let typed = deployment.view::<Deployment>();
     LabelSelector::from_typed(typed.spec.as_ref().map(|s| &s.selector)).unwrap_or(LabelSelector::Nothing)
-}
-
-/// A Deployment with what all phases ask for.
-pub(crate) struct Desired<'a> {
-    view: View<'a>,
-    object: &'a Arc<Object>,
-    typed: Arc<Deployment>,
-    value: Value,
-}
-
-impl Desired<'_> {
-    fn spec(&self) -> &DeploymentSpec {
-        self.typed.spec.as_ref().expect("checked at the start of reconcile")
-    }
-
-    fn replicas(&self) -> i64 {
-        i64::from(self.spec().replicas.unwrap_or(1))
-    }
-
-    fn is_recreate(&self) -> bool {
-        self.spec().strategy.as_ref().and_then(|s| s.type_.as_deref()) == Some("Recreate")
-    }
-
-    /// maxSurge (rounded up) and maxUnavailable (rounded down); not both zero.
-    fn limits(&self) -> (i64, i64) {
-        if self.is_recreate() {
-            return (0, 0);
-        }
-        let rolling = self.spec().strategy.as_ref().and_then(|s| s.rolling_update.as_ref());
-        let quarter = IntOrString::String("25%".into());
-        let desired = self.spec().replicas.unwrap_or(1);
-        let of = |given: Option<&IntOrString>, round_up| {
-            let limit = IntOrPercent::try_from(given.unwrap_or(&quarter)).unwrap_or(IntOrPercent::Int(0));
-            i64::from(limit.of(desired, round_up))
-        };
-        let surge = of(rolling.and_then(|r| r.max_surge.as_ref()), true);
-        let unavailable = of(rolling.and_then(|r| r.max_unavailable.as_ref()), false).min(self.replicas());
-        if surge == 0 && unavailable == 0 { (0, 1.min(self.replicas())) } else { (surge, unavailable) }
-    }
-
-    fn is_paused(&self) -> bool {
-        self.spec().paused == Some(true)
-    }
-
-    fn name(&self) -> &str {
-        &self.object.key.name
-    }
-}
-
-/// A ReplicaSet of the Deployment with the replica count that is to be.
-pub(crate) struct Set<'a> {
-    object: &'a Arc<Object>,
-    typed: Arc<ReplicaSet>,
-    replicas: i64,
-}
-
-impl<'a> Set<'a> {
-    fn of(object: &'a Arc<Object>) -> Set<'a> {
-        let typed = object.view::<ReplicaSet>();
-        let replicas = i64::from(typed.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1));
-        Set { object, typed, replicas }
-    }
-
-    /// The replica count as stored.
-    fn before(&self) -> i64 {
-        i64::from(self.typed.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1))
-    }
-
-    fn available(&self) -> i64 {
-        i64::from(self.typed.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0))
-    }
-
-    fn revision(&self) -> i64 {
-        self.object.meta.annotation(REVISION).and_then(|r| r.parse().ok()).unwrap_or(0)
-    }
-
-    fn annotated(&self, name: &str) -> Option<i64> {
-        self.object.meta.annotation(name).and_then(|n| n.parse().ok())
-    }
-}
-
-/// The ReplicaSets: the newest template's, if there is one, and the others, oldest first.
-pub(crate) struct Sets<'a> {
-    new: Option<Set<'a>>,
-    old: Vec<Set<'a>>,
-}
-
-impl<'a> Sets<'a> {
-    fn all(&self) -> impl Iterator<Item = &Set<'a>> {
-        self.new.iter().chain(&self.old)
-    }
-
-    fn total(&self) -> i64 {
-        self.all().map(|set| set.replicas).sum()
-    }
 }
 
 fn reconcile(view: &View, key: &Key) -> Plan {
@@ -377,14 +280,6 @@ fn clean_up(desired: &Desired, sets: &Sets, plan: &mut Plan) {
             plan.delete(set.object);
         }
     }
-}
-
-/// Does a pod of an old ReplicaSet still run (Recreate)?
-fn runs_old_pods(desired: &Desired, sets: &Sets) -> bool {
-    sets.old.iter().any(|set| {
-        let pods = facts::controlled(&desired.view, POD, &set.object.meta.uid);
-        pods.iter().any(|pod| !facts::is_finished(&pod.view::<k8s_openapi::api::core::v1::Pod>()))
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod pods;
 mod policy;
 mod tally;
+mod tracking;
 pub mod ttl;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::facts;
 use crate::names::{JOB, POD};
 use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 use tally::Tally;
+use tracking::{is_tracked, untracked};
 
 pub const CONTROLLER: Controller = Controller {
     name: "job-controller",
@@ -31,8 +33,6 @@ pub const CONTROLLER: Controller = Controller {
     reconcile,
 };
 
-/// Keeps a pod until its end was counted.
-const TRACKED: &str = "batch.kubernetes.io/job-tracking";
 /// The manager that a job names which is this controller's.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
@@ -46,19 +46,6 @@ fn jobs_of_pod(_: &View, event: &Event) -> Vec<Key> {
     }
     keys.dedup();
     keys
-}
-
-fn is_tracked(pod: &Object) -> bool {
-    pod.meta.finalizers.iter().any(|name| name == TRACKED)
-}
-
-/// The pod again without the tracking finalizer.
-fn untracked(pod: &Object) -> Value {
-    let mut value = pod.value();
-    if let Some(list) = value["metadata"]["finalizers"].as_array_mut() {
-        list.retain(|name| name != TRACKED);
-    }
-    value
 }
 
 /// Why a job comes to an end.

@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::DaemonSetSpec;
 use serde_json::{Value, json};
 use stead_api::Object;
 
-use super::Seat;
+use super::seat::Seat;
 use crate::facts;
 use crate::names::{CONTROLLER_REVISION, DAEMON_SET};
 use crate::plan::{Plan, View};

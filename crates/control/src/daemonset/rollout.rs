@@ -6,7 +6,8 @@ use k8s_openapi::api::apps::v1::DaemonSetSpec;
 use serde_json::json;
 use stead_api::{IntOrPercent, Object};
 
-use super::{Member, Seat, create, remove};
+use super::pods::{create, remove};
+use super::seat::{Member, Seat};
 use crate::plan::Plan;
 
 /// One step of a rolling update; with OnDelete, people replace pods.

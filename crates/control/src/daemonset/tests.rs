@@ -5,6 +5,7 @@ use stead_api::Key;
 
 use super::*;
 use crate::fixture::{World, show};
+use crate::plan::Action;
 
 fn check(text: &str, expected: Expect) {
     let world = World::of(text);

@@ -4,7 +4,7 @@
 //! broken old pods go first; a change of size during a rollout is shared in proportion.
 //! Upstream: rolling.go, recreate.go, sync.go (`scale`).
 
-use super::{DESIRED, Desired, MAX, Set, Sets, runs_old_pods};
+use super::sets::{DESIRED, Desired, MAX, Set, Sets, runs_old_pods};
 
 /// Sets the counts. Some(n): the new ReplicaSet is missing and is to be made with n replicas.
 pub fn decide(desired: &Desired, sets: &mut Sets) -> Option<i64> {

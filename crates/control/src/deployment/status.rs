@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Desired, Set, Sets};
+use super::sets::{Desired, Set, Sets};
 use crate::facts;
 use crate::names::DEPLOYMENT;
 use crate::plan::Plan;

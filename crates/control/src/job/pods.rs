@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stead_api::Object;
 
 use super::tally::{INDEX, INDEX_FAILURES, Tally, index_of};
-use super::{TRACKED, is_tracked, untracked};
+use super::tracking::{TRACKED, is_tracked, untracked};
 use crate::facts;
 use crate::names::POD;
 use crate::plan::{Action, Note, Plan, View};

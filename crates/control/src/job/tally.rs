@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use stead_api::Object;
 use stead_kinds::job::indexes;
 
-use super::is_tracked;
 use super::policy::{self, Action};
+use super::tracking::is_tracked;
 use crate::facts;
 use crate::names::POD;
 use crate::plan::View;
