@@ -64,6 +64,13 @@ pub(crate) struct Draft {
     pub is_name_generated: bool,
 }
 
+/// The object that is changed.
+pub(crate) struct Stored {
+    pub object: Arc<Object>,
+    /// Its value in the stored form, where it has been parsed already.
+    pub value: Option<Value>,
+}
+
 /// A time as metadata holds it.
 pub(crate) fn time_text(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -117,11 +124,11 @@ impl Draft {
         ctx: &Context,
         request: &Request,
         (served, part): (&Kind, Part),
-        old: Arc<Object>,
+        old: Stored,
         mut body: Value,
     ) -> Result<Draft, Halt> {
         let kind = decided_kind(ctx, served);
-        let mut draft = Draft { part, ..Draft::internal(kind, old, Value::Null) };
+        let mut draft = Draft { part, ..Draft::of_stored(kind, old, Value::Null) };
         if kind.by_webhook {
             draft.old_value = conversion::of_value(ctx.place(), request, &kind, draft.old_value)?;
             // Controllers send an object in the version that it was stored in.
@@ -148,13 +155,16 @@ impl Draft {
 
     /// A change of the server's own: the new value is taken as it is.
     pub(crate) fn internal(kind: Kind, old: Arc<Object>, new: Value) -> Draft {
-        let old_value = old.value();
+        Draft::of_stored(kind, Stored { object: old, value: None }, new)
+    }
+
+    fn of_stored(kind: Kind, old: Stored, new: Value) -> Draft {
         Draft {
             kind,
             part: Part::Internal,
-            key: old.key.clone(),
-            old: Some(old),
-            old_value,
+            key: old.object.key.clone(),
+            old_value: old.value.unwrap_or_else(|| old.object.value()),
+            old: Some(old.object),
             new,
             is_applied: true,
             is_name_generated: false,

@@ -11,7 +11,7 @@ use stead_api::request::{FieldValidation, PatchType};
 use stead_api::{Errors, FieldPath, Key, Object, Remarks, Request, Resource, Status, Verb, patch};
 use stead_kinds::{Kind, Verbs};
 
-use crate::draft::{Draft, Part};
+use crate::draft::{Draft, Part, Stored};
 use crate::halt::Halt;
 use crate::pipeline::Written;
 use crate::{
@@ -204,7 +204,7 @@ fn update(
         return create_named(ctx, request, kind, body, remarks);
     };
     check_preconditions(kind, &old, &body["metadata"], part)?;
-    let draft = Draft::change(ctx, request, (kind, part), old, body)?;
+    let draft = Draft::change(ctx, request, (kind, part), Stored { object: old, value: None }, body)?;
     draft.finish(ctx, request, remarks)
 }
 
@@ -249,8 +249,10 @@ fn patch(
     }
     let old = old.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
     let live = live_value(ctx, request, kind, &old)?;
-    let live = if part == Part::Scale { scale::of_value(kind, &live) } else { live };
-    let mut patched = merge(ctx, kind, part, how, &live, &request.body)?;
+    let mut patched = match part {
+        Part::Scale => merge(ctx, kind, part, how, &scale::of_value(kind, &live), &request.body)?,
+        _ => merge(ctx, kind, part, how, &live, &request.body)?,
+    };
     let Some(map) = patched.as_object_mut() else {
         return Err(Status::bad_request("the patch does not leave an object").into());
     };
@@ -264,6 +266,7 @@ fn patch(
         patched["metadata"]["resourceVersion"] = json!(old.revision().to_string());
     }
     check_preconditions(kind, &old, &patched["metadata"], part)?;
+    let old = Stored { value: is_stored_form(kind).then_some(live), object: old };
     let draft = Draft::change(ctx, request, (kind, part), old, patched)?;
     draft.finish(ctx, request, remarks)
 }
@@ -274,6 +277,11 @@ fn live_value(ctx: &Context, request: &Request, kind: &Kind, old: &Object) -> Re
         true => conversion::of_object(ctx.place(), request, kind, old),
         false => Ok(encode::value_of(kind, old)),
     }
+}
+
+/// Whether objects are served in the form that they are stored in.
+fn is_stored_form(kind: &Kind) -> bool {
+    kind.convert.is_none() && !kind.by_webhook
 }
 
 fn check_patch_options(request: &Request, how: PatchType) -> Result<(), Status> {
@@ -397,7 +405,10 @@ fn apply(
     // An applied Scale has become a configuration of the object itself.
     let part = if part == Part::Scale { Part::Whole } else { part };
     match old {
-        Some(old) => Draft::change(ctx, request, (kind, part), old, merged)?.applied().finish(ctx, request, remarks),
+        Some(old) => {
+            let old = Stored { object: old, value: live.filter(|_| is_stored_form(kind)) };
+            Draft::change(ctx, request, (kind, part), old, merged)?.applied().finish(ctx, request, remarks)
+        }
         None => {
             let namespace = target::namespace_of(kind, resource).to_owned();
             Draft::creation(ctx, kind, &namespace, &resource.name, merged)?.applied().finish(ctx, request, remarks)
