@@ -56,10 +56,15 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The allocator of every program that holds this crate. A write makes and frees some hundreds of small values on one thread; the
+/// C library's allocator took a third of that thread's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Gives memory that was freed back to the kernel: after a start, a burst.
 pub fn trim_heap() {
-    // SAFETY: no arguments that could be wrong; glibc takes its own locks.
-    unsafe { libc::malloc_trim(0) };
+    // SAFETY: no arguments that could be wrong; the allocator takes its own locks.
+    unsafe { libmimalloc_sys::mi_collect(true) };
 }
 
 /// Ignores SIGPIPE (a client that went must not end the shim) or restores the default (which children inherit over exec).
