@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::protobuf::{self, EncodeError, Message};
@@ -134,8 +133,12 @@ fn revision_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Re
     Ok(text.parse().unwrap_or(0))
 }
 
-/// What the store indexes of a kind's objects, and which fields selectors may name.
-#[derive(Clone, Copy, Debug, Default)]
+/// Decodes an object's value into its kind's type; the error is a decoding message for a 400.
+pub type Decode = fn(&Value) -> Result<Arc<dyn Any + Send + Sync>, String>;
+
+/// What the store knows of a kind's objects: what is indexed, which fields selectors may name, how the typed view is made. The
+/// decoder is a pointer and no type parameter, so that each type's is compiled once, where its kind is declared.
+#[derive(Clone, Copy, Debug)]
 pub struct Fields {
     /// Dotted paths that field selectors may name, beside `metadata.name` and `metadata.namespace`.
     pub selectable: &'static [&'static str],
@@ -143,6 +146,23 @@ pub struct Fields {
     pub indexed: &'static [&'static str],
     /// Whether every label is indexed too.
     pub labels_indexed: bool,
+    pub decode: Decode,
+}
+
+impl Fields {
+    /// Nothing is indexed, and there is no typed view.
+    pub const NONE: Fields = Fields {
+        selectable: &[],
+        indexed: &[],
+        labels_indexed: false,
+        decode: |_| Err("has no typed view".to_owned()),
+    };
+}
+
+impl Default for Fields {
+    fn default() -> Fields {
+        Fields::NONE
+    }
 }
 
 /// One version of one object.
@@ -155,6 +175,7 @@ pub struct Object {
     pub fields: Vec<(&'static str, String)>,
     /// Index terms: `spec.nodeName=n1`, `label:app=web`.
     pub terms: Vec<Arc<str>>,
+    decode: Decode,
     typed: OnceLock<Arc<dyn Any + Send + Sync>>,
     protobuf: OnceLock<Bytes>,
 }
@@ -214,7 +235,16 @@ impl Object {
         if spec.labels_indexed {
             terms.extend(meta.labels.iter().map(|(k, v)| Arc::from(format!("label:{k}={v}"))));
         }
-        Object { key, meta, json, fields, terms, typed: OnceLock::new(), protobuf: OnceLock::new() }
+        Object {
+            key,
+            meta,
+            json,
+            fields,
+            terms,
+            decode: spec.decode,
+            typed: OnceLock::new(),
+            protobuf: OnceLock::new(),
+        }
     }
 
     /// The whole object as a value, parsed anew.
@@ -246,16 +276,13 @@ impl Object {
 
     /// The typed view, decoded on first use and kept.
     ///
-    /// Every write decodes the object into its kind's type before it is stored, so this cannot fail for the kind's own type.
-    pub fn view<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Arc<T> {
-        let decode = || -> Arc<T> {
-            Arc::new(serde_json::from_slice(&self.json).expect("checked against its type when it was written"))
-        };
-        let typed = self.typed.get_or_init(|| decode());
-        match Arc::clone(typed).downcast::<T>() {
-            Ok(view) => view,
-            Err(_) => decode(),
-        }
+    /// # Panics
+    /// When `T` is not the type that the object's kind was declared with. Decoding cannot fail: every write decodes the object
+    /// before it is stored.
+    pub fn view<T: Any + Send + Sync>(&self) -> Arc<T> {
+        let decode = || (self.decode)(&self.value()).expect("checked against its type when it was written");
+        let typed = self.typed.get_or_init(decode);
+        Arc::clone(typed).downcast::<T>().unwrap_or_else(|_| panic!("{self:?} is of another type than its reader's"))
     }
 
     /// Hands over a typed view that the writer has decoded already.
@@ -321,8 +348,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const FIELDS: Fields =
-        Fields { selectable: &["spec.nodeName", "status.phase"], indexed: &["spec.nodeName"], labels_indexed: true };
+    const FIELDS: Fields = Fields {
+        selectable: &["spec.nodeName", "status.phase"],
+        indexed: &["spec.nodeName"],
+        labels_indexed: true,
+        ..Fields::NONE
+    };
 
     #[test]
     fn an_object_reads_back_equal() {
@@ -354,7 +385,7 @@ mod tests {
     fn an_object_without_selectable_fields_reads_back_from_its_metadata() {
         let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"metadata": "no"}, "metadata": {"name": "a",
             "resourceVersion": "7", "labels": {"app": "web"}, "managedFields": [{"manager": "m"}]}});
-        let fields = Fields { selectable: &[], indexed: &[], labels_indexed: true };
+        let fields = Fields { selectable: &[], indexed: &[], labels_indexed: true, ..Fields::NONE };
         let made = Object::of_value(Key::new("configmaps", "b", "a"), &value, &fields).unwrap();
         let read = Object::of_json(made.key.clone(), made.json.clone(), &fields).unwrap();
         assert_eq!((&made.meta, &made.terms, &made.json), (&read.meta, &read.terms, &read.json));
@@ -368,7 +399,12 @@ mod tests {
 
     #[test]
     fn flags_and_sources_are_selected_as_kubernetes_does() {
-        let fields = Fields { selectable: &["spec.unschedulable", "source"], indexed: &[], labels_indexed: false };
+        let fields = Fields {
+            selectable: &["spec.unschedulable", "source"],
+            indexed: &[],
+            labels_indexed: false,
+            ..Fields::NONE
+        };
         let object = |value: Value| Object::of_value(Key::new("x", "", "a"), &value, &fields).unwrap();
         let plain = object(json!({"metadata": {}, "reportingComponent": "agent"}));
         assert_eq!((plain.field("spec.unschedulable"), plain.field("source")), (Some("false"), Some("agent")));

@@ -19,7 +19,7 @@ pub(crate) fn all() -> Vec<Arc<Object>> {
         let value = json!({"kind": "ComponentStatus", "apiVersion": "v1",
             "metadata": {"name": name, "creationTimestamp": null},
             "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]});
-        let fields = Fields { selectable: &[], indexed: &[], labels_indexed: false };
+        let fields = Fields { selectable: &[], indexed: &[], labels_indexed: false, ..Fields::NONE };
         Object::of_value(Key::new(STORAGE, "", name), &value, &fields).ok().map(Arc::new)
     };
     PARTS.iter().filter_map(part).collect()

@@ -50,7 +50,8 @@ pub(crate) fn shown(
 
 /// An object with another content.
 pub(crate) fn rebuilt(kind: &Kind, object: &Object, value: &Value) -> Result<Object, Status> {
-    Object::of_value(object.key.clone(), value, &kind.fields).map_err(|error| Status::internal(error.to_string()))
+    Object::of_value(object.key.clone(), value, &kind.stored_fields())
+        .map_err(|error| Status::internal(error.to_string()))
 }
 
 /// Values in a version of their kind.

@@ -276,7 +276,7 @@ pub(crate) fn delete(
     if !options.dry_run {
         value["metadata"]["resourceVersion"] = json!(ctx.store.next_revision().to_string());
     }
-    let last = Object::of_value(object.key.clone(), &value, &stored.fields)
+    let last = Object::of_value(object.key.clone(), &value, &stored.stored_fields())
         .map_err(|error| Status::internal(error.to_string()))?;
     let last = match (options.dry_run, is_gone) {
         (true, _) => Arc::new(last),

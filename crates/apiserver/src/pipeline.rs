@@ -299,11 +299,11 @@ impl Draft {
             for value in [&mut converted.value, &mut converted.shown] {
                 value["metadata"]["resourceVersion"] = self.new["metadata"]["resourceVersion"].clone();
             }
-            let made = Object::of_value(self.key.clone(), &converted.shown, &self.kind.fields);
+            let made = Object::of_value(self.key.clone(), &converted.shown, &self.kind.stored_fields());
             shown = Some(Arc::new(made.map_err(|error| Status::internal(error.to_string()))?));
             (self.new, self.kind) = (converted.value, converted.kind);
         }
-        let mut object = Object::of_value(self.key, &self.new, &self.kind.fields)
+        let mut object = Object::of_value(self.key, &self.new, &self.kind.stored_fields())
             .map_err(|error| Status::internal(error.to_string()))?;
         if !typed.is::<Plain>() && !UNREAD.contains(&self.kind.storage) {
             object = object.with_view(typed);

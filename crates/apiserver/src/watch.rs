@@ -230,7 +230,7 @@ fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<By
 fn at_revision(object: &Object, revision: Revision, kind: &Kind) -> Option<Object> {
     let mut value = object.value();
     value["metadata"]["resourceVersion"] = json!(revision.to_string());
-    Object::of_value(object.key.clone(), &value, &kind.fields).ok()
+    Object::of_value(object.key.clone(), &value, &kind.stored_fields()).ok()
 }
 
 /// An object in the version that is watched.

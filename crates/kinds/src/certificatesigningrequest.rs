@@ -20,7 +20,7 @@ pub const CERTIFICATESIGNINGREQUEST: Kind = Kind {
     short: &["csr"],
     namespaced: false,
     subresources: &[Subresource::Status, Subresource::Named("approval")],
-    fields: Fields { selectable: &["spec.signerName"], indexed: &[], labels_indexed: false },
+    fields: Fields { selectable: &["spec.signerName"], indexed: &[], labels_indexed: false, ..Fields::NONE },
     columns: &[
         NAME_COLUMN,
         AGE_COLUMN,

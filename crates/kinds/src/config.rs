@@ -30,7 +30,7 @@ pub const CONFIGMAP: Kind = Kind {
 
 pub const SECRET: Kind = Kind {
     immutable: &["type"],
-    fields: Fields { selectable: &["type"], indexed: &[], labels_indexed: false },
+    fields: Fields { selectable: &["type"], indexed: &[], labels_indexed: false, ..Fields::NONE },
     columns: SECRET_COLUMNS,
     hooks: Hooks::of::<Secret>(),
     ..Kind::plain("secrets", "", "v1", names!("Secret", "secret", "secrets"), "io.k8s.api.core.v1.Secret")
@@ -228,7 +228,8 @@ mod tests {
     fn immutable_means_it() {
         let old = json!({"metadata": {"name": "c", "namespace": "n", "resourceVersion": "1"}, "immutable": true,
             "data": {"a": "b"}});
-        let stored = Object::of_value(Key::new("configmaps", "n", "c"), &old, &CONFIGMAP.fields).expect("an object");
+        let stored =
+            Object::of_value(Key::new("configmaps", "n", "c"), &old, &CONFIGMAP.stored_fields()).expect("an object");
         let mut new = old.clone();
         new["data"]["a"] = "c".into();
         new["immutable"] = false.into();

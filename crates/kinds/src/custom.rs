@@ -83,6 +83,7 @@ fn make(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
             selectable: selectable_paths(spec).into_iter().collect::<Vec<_>>().leak(),
             indexed: &[],
             labels_indexed: false,
+            ..Fields::NONE
         },
         columns: columns(version),
         schema: SchemaRef::Custom,

@@ -420,7 +420,7 @@ mod tests {
     fn names_and_stored_versions_stay() {
         let old = definition();
         let key = Key::new(CUSTOMRESOURCEDEFINITION.storage, "", "crons.example.com");
-        let object = Object::of_value(key, &old, &CUSTOMRESOURCEDEFINITION.fields).expect("an object");
+        let object = Object::of_value(key, &old, &CUSTOMRESOURCEDEFINITION.stored_fields()).expect("an object");
         let mut new = old.clone();
         new["spec"]["scope"] = "Cluster".into();
         new["spec"]["versions"][0]["name"] = "v2".into();

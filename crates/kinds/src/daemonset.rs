@@ -18,7 +18,7 @@ pub const DAEMONSET: Kind = Kind {
     short: &["ds"],
     immutable: &["spec.selector"],
     subresources: &[Subresource::Status],
-    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: COLUMNS,
     hooks: Hooks::of::<DaemonSet>(),
     ..workload("daemonsets.apps", names!("DaemonSet", "daemonset", "daemonsets"), "io.k8s.api.apps.v1.DaemonSet")

@@ -64,7 +64,12 @@ pub const RESOURCECLAIMTEMPLATE: Kind = Kind {
 
 pub const RESOURCESLICE: Kind = Kind {
     namespaced: false,
-    fields: Fields { selectable: &["spec.driver", "spec.nodeName"], indexed: &[], labels_indexed: false },
+    fields: Fields {
+        selectable: &["spec.driver", "spec.nodeName"],
+        indexed: &[],
+        labels_indexed: false,
+        ..Fields::NONE
+    },
     columns: &[
         NAME_COLUMN,
         columns::text(

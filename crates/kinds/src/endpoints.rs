@@ -29,7 +29,7 @@ pub const ENDPOINTS: Kind = Kind {
 pub const ENDPOINTSLICE: Kind = Kind {
     has_generation: true,
     immutable: &["addressType"],
-    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: &[
         NAME_COLUMN,
         columns::path("AddressType", "addressType", "The family of its addresses."),
@@ -206,7 +206,7 @@ mod tests {
             "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}, {"addresses": ["10.0.0.3"]},
                 {"addresses": ["10.0.0.4"]}], "ports": [{"port": 80}]});
         let key = Key::new("endpointslices.discovery.k8s.io", "b", "a");
-        let object = Object::of_value(key, &value, &ENDPOINTSLICE.fields).expect("an object");
+        let object = Object::of_value(key, &value, &ENDPOINTSLICE.stored_fields()).expect("an object");
         assert_eq!(addresses(&object, jiff::Timestamp::UNIX_EPOCH), "10.0.0.1,10.0.0.2,10.0.0.3 + 1 more...");
         assert_eq!(ports(&object, jiff::Timestamp::UNIX_EPOCH), "80");
         let empty = serde_json::from_value(json!({"metadata": {}})).expect("decodes");

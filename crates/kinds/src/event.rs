@@ -32,6 +32,7 @@ const EVENT_FIELDS: Fields = Fields {
     ],
     indexed: &["involvedObject.uid"],
     labels_indexed: false,
+    ..Fields::NONE
 };
 
 pub const EVENT: Kind = Kind {
@@ -245,8 +246,8 @@ mod tests {
 
     #[test]
     fn columns_read_as_kubectl_shows_them() {
-        let object =
-            Object::of_value(Key::new("events", "default", "web.1"), &stored(), &EVENT.fields).expect("an object");
+        let object = Object::of_value(Key::new("events", "default", "web.1"), &stored(), &EVENT.stored_fields())
+            .expect("an object");
         let now = "2026-01-01T00:05:00Z".parse().expect("a time");
         assert_eq!(last_seen(&object, now), "5m");
         assert_eq!(about(&object, now), "pod/web-0");

@@ -51,7 +51,7 @@ fn stored(registry: &Registry, mut value: Value) -> Object {
     assert!(errors.is_empty(), "{errors:#?} in {value:#}");
     let namespace = value["metadata"]["namespace"].as_str().unwrap_or("");
     let key = Key::new(kind.storage, namespace, &name);
-    let object = Object::of_value(key, &value, &kind.fields).unwrap_or_else(|error| panic!("{error}"));
+    let object = Object::of_value(key, &value, &kind.stored_fields()).unwrap_or_else(|error| panic!("{error}"));
     object.with_view(checked.typed)
 }
 

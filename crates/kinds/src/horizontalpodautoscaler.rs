@@ -167,7 +167,7 @@ mod tests {
         let (value, errors) = check(json!({"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 3}));
         assert_eq!(errors, Vec::<String>::new());
         let key = stead_api::Key::new(HORIZONTALPODAUTOSCALER.storage, "b", "a");
-        let object = Object::of_value(key, &value, &HORIZONTALPODAUTOSCALER.fields).expect("an object");
+        let object = Object::of_value(key, &value, &HORIZONTALPODAUTOSCALER.stored_fields()).expect("an object");
         assert_eq!(targets(&object, jiff::Timestamp::UNIX_EPOCH), "cpu: <unknown>/80%");
         assert_eq!(reference(&object, jiff::Timestamp::UNIX_EPOCH), "Deployment/web");
     }

@@ -25,7 +25,7 @@ pub const JOB: Kind = Kind {
     categories: &["all"],
     has_generation: true,
     subresources: &[Subresource::Status],
-    fields: Fields { selectable: &["status.successful"], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &["status.successful"], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: COLUMNS,
     hooks: Hooks::of::<Job>(),
     ..Kind::plain("jobs.batch", "batch", "v1", names!("Job", "job", "jobs"), "io.k8s.api.batch.v1.Job")
@@ -228,8 +228,8 @@ mod tests {
     fn what_a_job_is_stays() {
         let (mut value, _) = made(json!({"completions": 2, "template": {"spec": {"restartPolicy": "Never"}}}));
         value["metadata"]["resourceVersion"] = "1".into();
-        let old =
-            Object::of_value(stead_api::Key::new("jobs.batch", "b", "a"), &value, &JOB.fields).expect("an object");
+        let old = Object::of_value(stead_api::Key::new("jobs.batch", "b", "a"), &value, &JOB.stored_fields())
+            .expect("an object");
         value["spec"]["completions"] = 3.into();
         value["spec"]["template"]["spec"]["containers"][0]["image"] = "y".into();
         let errors = JOB.check(&value, Some(&old)).expect("decodes").errors;

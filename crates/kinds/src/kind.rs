@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use stead_api::object::Fields;
+use stead_api::object::{Decode, Fields};
 use stead_api::{Errors, KindName, Object};
 
 use crate::columns::{Column, DEFAULT_COLUMNS};
@@ -37,6 +37,7 @@ pub struct Kind {
     pub subresources: &'static [Subresource],
     /// Dotted paths that may not change after creation; `Kind::check` refuses with "field is immutable".
     pub immutable: &'static [&'static str],
+    /// Without the decoder, which is in `hooks`: see [`Kind::stored_fields`].
     pub fields: Fields,
     pub columns: &'static [Column],
     pub hooks: Hooks,
@@ -113,8 +114,8 @@ pub struct Hooks {
     pub default: fn(&mut Value),
     /// Clears what clients may not set and carries over what they may not change (status on spec writes is done for all kinds).
     pub prepare: fn(new: &mut Value, old: Option<&Value>),
-    /// Decodes into the kind's own type; the error is a decoding message for a 400.
-    pub decode: fn(&Value) -> Result<Arc<dyn Any + Send + Sync>, String>,
+    /// Decodes into the kind's own type.
+    pub decode: Decode,
     /// Checks a decoded object; `old` is the stored version on updates. Accumulates.
     pub validate: fn(new: &(dyn Any + Send + Sync), old: Option<&Object>, errors: &mut Errors),
     /// Warnings for the client.
@@ -190,7 +191,7 @@ impl Kind {
             verbs: Verbs::All,
             subresources: &[],
             immutable: &[],
-            fields: Fields { selectable: &[], indexed: &[], labels_indexed: false },
+            fields: Fields::NONE,
             columns: DEFAULT_COLUMNS,
             hooks: Hooks::NONE,
             schema: SchemaRef::Definition(definition),
@@ -203,6 +204,11 @@ impl Kind {
             old: None,
             deprecated: "",
         }
+    }
+
+    /// What the store has to know of the kind's objects.
+    pub fn stored_fields(&self) -> Fields {
+        Fields { decode: self.hooks.decode, ..self.fields }
     }
 
     /// `apps/v1` or `v1`.

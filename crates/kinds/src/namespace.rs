@@ -17,7 +17,7 @@ pub const NAMESPACE: Kind = Kind {
     namespaced: false,
     name_rule: names::dns1123_label,
     subresources: &[Subresource::Status, Subresource::Named("finalize")],
-    fields: Fields { selectable: &["status.phase"], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &["status.phase"], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: &[
         NAME_COLUMN,
         columns::text("Status", |object, _| phase(object).into(), "Whether it is in use or going."),

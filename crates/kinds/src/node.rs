@@ -19,7 +19,7 @@ pub const NODE: Kind = Kind {
     short: &["no"],
     namespaced: false,
     subresources: &[Subresource::Status, Subresource::Named("proxy")],
-    fields: Fields { selectable: &["spec.unschedulable"], indexed: &[], labels_indexed: false },
+    fields: Fields { selectable: &["spec.unschedulable"], indexed: &[], labels_indexed: false, ..Fields::NONE },
     columns: COLUMNS,
     hooks: Hooks::of::<Node>(),
     ..Kind::plain("nodes", "", "v1", names!("Node", "node", "nodes"), "io.k8s.api.core.v1.Node")
@@ -135,7 +135,7 @@ mod tests {
                 "node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "b"}},
             "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}],
                 "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}});
-        let object = Object::of_value(Key::new("nodes", "", "n1"), &value, &NODE.fields).expect("an object");
+        let object = Object::of_value(Key::new("nodes", "", "n1"), &value, &NODE.stored_fields()).expect("an object");
         assert_eq!(status(&object.view()), "Ready,SchedulingDisabled");
         assert_eq!(roles(&object, jiff::Timestamp::UNIX_EPOCH), "b,control-plane");
         assert_eq!(address(&object, "InternalIP"), "10.0.0.1");

@@ -285,8 +285,9 @@ mod tests {
         let spec =
             json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/srv"}});
         let (old, _) = volume(spec);
-        let stored = Object::of_value(Key::new("persistentvolumes", "", "pv1"), &old, &PERSISTENTVOLUME.fields)
-            .expect("an object");
+        let stored =
+            Object::of_value(Key::new("persistentvolumes", "", "pv1"), &old, &PERSISTENTVOLUME.stored_fields())
+                .expect("an object");
         let mut new = old.clone();
         new["spec"]["hostPath"]["path"] = "/other".into();
         let errors = PERSISTENTVOLUME.check(&new, Some(&stored)).expect("decodes").errors;

@@ -17,7 +17,7 @@ use crate::{Behavior, Hooks, Kind, Verbs};
 /// Its data never changes (CR-02, CR-06).
 pub const CONTROLLERREVISION: Kind = Kind {
     immutable: &["data"],
-    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: &[
         NAME_COLUMN,
         columns::text("Controller", controller, "The object whose revision it is."),
@@ -189,8 +189,11 @@ mod tests {
         let value = json!({"metadata": {"name": "web-1", "namespace": "b", "resourceVersion": "1", "ownerReferences": [
             {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "u", "controller": true}]},
             "revision": 1, "data": {"spec": {}}});
-        let object =
-            Object::of_value(Key::new("controllerrevisions.apps", "b", "web-1"), &value, &CONTROLLERREVISION.fields);
+        let object = Object::of_value(
+            Key::new("controllerrevisions.apps", "b", "web-1"),
+            &value,
+            &CONTROLLERREVISION.stored_fields(),
+        );
         let object = object.expect("an object");
         assert_eq!(controller(&object, jiff::Timestamp::UNIX_EPOCH), "statefulset.apps/web");
         let mut changed = value.clone();

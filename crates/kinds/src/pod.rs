@@ -46,6 +46,7 @@ pub const POD: Kind = Kind {
         ],
         indexed: &["spec.nodeName", "status.phase"],
         labels_indexed: true,
+        ..Fields::NONE
     },
     columns: columns::COLUMNS,
     hooks: Hooks::of::<Pod>(),

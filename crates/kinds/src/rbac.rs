@@ -246,8 +246,8 @@ mod tests {
         assert_eq!(value["roleRef"]["apiGroup"], GROUP);
         assert_eq!(value["subjects"][0]["apiGroup"], GROUP);
         assert_eq!(errors(&ROLEBINDING, &value, None), Vec::<String>::new());
-        let object =
-            Object::of_value(Key::new(ROLEBINDING.storage, "n", "b"), &value, &ROLEBINDING.fields).expect("an object");
+        let object = Object::of_value(Key::new(ROLEBINDING.storage, "n", "b"), &value, &ROLEBINDING.stored_fields())
+            .expect("an object");
         assert_eq!(subjects(&object, "ServiceAccount"), "n/s");
         value["roleRef"]["name"] = "other".into();
         assert!(errors(&ROLEBINDING, &value, Some(&object))[0].ends_with("cannot change roleRef"));

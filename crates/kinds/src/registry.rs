@@ -122,7 +122,7 @@ impl Registry {
 
     /// What the store indexes of a kind.
     pub fn fields(&self, name: KindName) -> Fields {
-        self.stored.get(name).map(|k| k.fields).unwrap_or_default()
+        self.stored.get(name).map(Kind::stored_fields).unwrap_or_default()
     }
 }
 

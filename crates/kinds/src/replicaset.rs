@@ -17,7 +17,7 @@ use crate::{Behavior, Column, Hooks, Kind};
 pub const REPLICASET: Kind = Kind {
     short: &["rs"],
     immutable: &["spec.selector"],
-    fields: Fields { selectable: &["status.replicas"], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &["status.replicas"], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: COLUMNS,
     hooks: Hooks::of::<ReplicaSet>(),
     ..workload("replicasets.apps", names!("ReplicaSet", "replicaset", "replicasets"), "io.k8s.api.apps.v1.ReplicaSet")

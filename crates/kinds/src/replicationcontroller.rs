@@ -23,7 +23,7 @@ pub const REPLICATIONCONTROLLER: Kind = Kind {
     categories: &["all"],
     has_generation: true,
     subresources: &[Subresource::Status, SCALE],
-    fields: Fields { selectable: &["status.replicas"], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &["status.replicas"], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: COLUMNS,
     hooks: Hooks::of::<ReplicationController>(),
     ..Kind::plain(

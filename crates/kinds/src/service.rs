@@ -25,6 +25,7 @@ pub const SERVICE: Kind = Kind {
         selectable: &["spec.clusterIP", "spec.type"],
         indexed: &["spec.clusterIP", "spec.type"],
         labels_indexed: false,
+        ..Fields::NONE
     },
     columns: columns::COLUMNS,
     hooks: Hooks::of::<Service>(),

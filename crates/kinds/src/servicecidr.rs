@@ -42,6 +42,7 @@ pub const IPADDRESS: Kind = Kind {
         ],
         indexed: &[],
         labels_indexed: false,
+        ..Fields::NONE
     },
     columns: &[NAME_COLUMN, columns::text("ParentRef", parent, "Who uses it."), AGE_COLUMN],
     hooks: Hooks::of::<IPAddress>(),

@@ -22,7 +22,7 @@ use crate::{Behavior, Column, Hooks, Kind};
 pub const STATEFULSET: Kind = Kind {
     short: &["sts"],
     name_rule: set_name,
-    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true },
+    fields: Fields { selectable: &[], indexed: &[], labels_indexed: true, ..Fields::NONE },
     columns: COLUMNS,
     hooks: Hooks::of::<StatefulSet>(),
     ..workload(

@@ -90,8 +90,11 @@ mod tests {
             "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}, "provisioner": "stead.io/directory"});
         (STORAGECLASS.hooks.default)(&mut value);
         assert_eq!((&value["reclaimPolicy"], &value["volumeBindingMode"]), (&json!("Delete"), &json!("Immediate")));
-        let object =
-            Object::of_value(Key::new("storageclasses.storage.k8s.io", "", "standard"), &value, &STORAGECLASS.fields);
+        let object = Object::of_value(
+            Key::new("storageclasses.storage.k8s.io", "", "standard"),
+            &value,
+            &STORAGECLASS.stored_fields(),
+        );
         let object = object.expect("an object");
         assert_eq!(name(&object, jiff::Timestamp::UNIX_EPOCH), "standard (default)");
         value["reclaimPolicy"] = "Retain".into();

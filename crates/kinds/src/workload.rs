@@ -95,7 +95,7 @@ pub(crate) fn ready_text(ready: Option<i32>, desired: Option<i32>) -> String {
 }
 
 /// The typed view of an object.
-pub(crate) fn view<T: serde::de::DeserializeOwned + Send + Sync + 'static>(object: &Object) -> std::sync::Arc<T> {
+pub(crate) fn view<T: std::any::Any + Send + Sync>(object: &Object) -> std::sync::Arc<T> {
     object.view::<T>()
 }
 

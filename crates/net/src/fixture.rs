@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use stead_api::object::Fields;
 use stead_api::{Key, KindName, Object};
+use stead_kinds::Registry;
 use stead_store::{Head, Store};
 
 /// A store and the words to fill it.
-#[derive(Default)]
 pub struct Cluster {
     store: Store,
+    registry: Registry,
     /// The slices written for each Service.
     slices: BTreeMap<String, usize>,
 }
 
 impl Cluster {
     pub fn new() -> Cluster {
-        let mut cluster = Cluster::default();
+        let mut cluster = Cluster { store: Store::default(), registry: Registry::with([]), slices: BTreeMap::new() };
         cluster.put("namespaces", "", "default", json!({}));
         cluster
     }
@@ -32,7 +32,7 @@ impl Cluster {
         meta["name"] = name.into();
         meta["namespace"] = namespace.into();
         meta["resourceVersion"] = self.store.next_revision().to_string().into();
-        let object = Object::of_value(Key::new(kind, namespace, name), &body, &Fields::default());
+        let object = Object::of_value(Key::new(kind, namespace, name), &body, &self.registry.fields(kind));
         self.store.put(object.expect("the fixture writes objects"));
     }
 
@@ -40,7 +40,7 @@ impl Cluster {
         let old = self.store.snapshot().find(kind, namespace, name).expect("it exists").value();
         let mut last = old;
         last["metadata"]["resourceVersion"] = self.store.next_revision().to_string().into();
-        let object = Object::of_value(Key::new(kind, namespace, name), &last, &Fields::default());
+        let object = Object::of_value(Key::new(kind, namespace, name), &last, &self.registry.fields(kind));
         self.store.remove(object.expect("the fixture writes objects"));
     }
 

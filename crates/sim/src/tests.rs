@@ -152,7 +152,8 @@ fn object(kind: &'static str, revision: u64, mut value: Value) -> Arc<Object> {
     value["metadata"]["resourceVersion"] = json!(revision.to_string());
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let key = Key::new(intern(kind), if kind == NAMESPACE { "" } else { "default" }, &name);
-    Arc::new(Object::of_value(key, &value, &stead_api::object::Fields::default()).expect("an object"))
+    let fields = stead_kinds::Registry::with([]).fields(kind);
+    Arc::new(Object::of_value(key, &value, &fields).expect("an object"))
 }
 
 /// A ledger of these objects.
@@ -322,7 +323,7 @@ fn fold_and_durable_find_a_disk_that_says_something_else() {
     let config = object(CONFIG_MAP, 7, json!({"metadata": {"name": "c", "uid": "c"}}));
     let record = Record { key: config.key.clone(), json: config.json.clone() };
     let registry = stead_kinds::Registry::with([]);
-    let copy = Object::of_json(config.key.clone(), config.json.clone(), &stead_api::object::Fields::default());
+    let copy = Object::of_json(config.key.clone(), config.json.clone(), &registry.fields(CONFIG_MAP));
     let published = Snapshot::restored(7, copy.into_iter());
     let name = |verdict: checks::Verdict| verdict.err().map(|violation| violation.check.name);
     assert_eq!(name(disk::fold(&published, &registry, vec![record], 7)), None);

@@ -10,7 +10,8 @@ use crate::durable::{Record, key_bytes, key_of_bytes, restore};
 use crate::history::{BYTES_MAX, Change, EVENTS_PER_KIND_MAX};
 use crate::{Snapshot, Store};
 
-const FIELDS: Fields = Fields { selectable: &["spec.nodeName"], indexed: &["spec.nodeName"], labels_indexed: true };
+const FIELDS: Fields =
+    Fields { selectable: &["spec.nodeName"], indexed: &["spec.nodeName"], labels_indexed: true, ..Fields::NONE };
 
 fn pod(store: &Store, name: &str, node: &str, owner: &str) -> Object {
     let mut value = json!({"metadata": {"name": name, "namespace": "d", "labels": {"app": name},

@@ -153,7 +153,7 @@ pub(super) fn namespace(
 ) -> Result<(), Status> {
     check_labels(draft)?;
     let Some(before) = &draft.old else { return Ok(()) };
-    let fields = draft.kind.fields;
+    let fields = draft.kind.stored_fields();
     let Ok(after) = Object::of_value(draft.key.clone(), &draft.new, &fields) else { return Ok(()) };
     let (old, new) = (Policy::of(before, "enforce"), Policy::of(&after, "enforce"));
     if new.level == Level::Privileged || new.level < old.level || new == old {

@@ -117,7 +117,7 @@ fn store(ctx: &mut Context, quota: &Object, mut value: Value, change: Amounts, m
     value["status"] = status(&value["spec"], &used);
     value["metadata"]["resourceVersion"] = json!(ctx.store.next_revision().to_string());
     let Some(kind) = ctx.registry.stored(QUOTAS) else { return };
-    if let Ok(object) = Object::of_value(quota.key.clone(), &value, &kind.fields) {
+    if let Ok(object) = Object::of_value(quota.key.clone(), &value, &kind.stored_fields()) {
         ctx.store.put(object);
     }
 }

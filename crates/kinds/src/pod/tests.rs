@@ -16,7 +16,7 @@ fn pod(spec: Value) -> Value {
 fn stored(value: &Value) -> Object {
     let mut value = value.clone();
     value["metadata"]["resourceVersion"] = "1".into();
-    Object::of_value(Key::new("pods", "default", "web-0"), &value, &POD.fields).expect("an object")
+    Object::of_value(Key::new("pods", "default", "web-0"), &value, &POD.stored_fields()).expect("an object")
 }
 
 fn errors(kind: &Kind, new: &Value, old: Option<&Object>) -> Vec<String> {

@@ -13,7 +13,7 @@ fn errors(new: &Value, old: Option<&Value>) -> Vec<String> {
     let old = old.map(|old| {
         let mut old = old.clone();
         old["metadata"]["resourceVersion"] = "1".into();
-        Object::of_value(Key::new("services", "default", "web"), &old, &SERVICE.fields).expect("an object")
+        Object::of_value(Key::new("services", "default", "web"), &old, &SERVICE.stored_fields()).expect("an object")
     });
     let checked = SERVICE.check(new, old.as_ref()).expect("decodes");
     checked.errors.0.iter().map(ToString::to_string).collect()
@@ -92,8 +92,8 @@ fn columns_read_as_kubectl_shows_them() {
     let row = |spec: Value| {
         let mut value = service(spec);
         value["metadata"]["resourceVersion"] = "1".into();
-        let object =
-            Object::of_value(Key::new("services", "default", "web"), &value, &SERVICE.fields).expect("an object");
+        let object = Object::of_value(Key::new("services", "default", "web"), &value, &SERVICE.stored_fields())
+            .expect("an object");
         let cells = SERVICE.columns.iter().filter_map(|column| match column.cell {
             crate::Cell::Of(cell) => cell(&object, jiff::Timestamp::UNIX_EPOCH).as_str().map(str::to_owned),
             _ => None,

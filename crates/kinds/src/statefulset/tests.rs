@@ -20,7 +20,8 @@ fn errors(new: &Value, old: Option<&Value>) -> Vec<String> {
     let old = old.map(|old| {
         let mut old = old.clone();
         old["metadata"]["resourceVersion"] = "1".into();
-        Object::of_value(Key::new("statefulsets.apps", "default", "web"), &old, &STATEFULSET.fields).expect("an object")
+        Object::of_value(Key::new("statefulsets.apps", "default", "web"), &old, &STATEFULSET.stored_fields())
+            .expect("an object")
     });
     let checked = STATEFULSET.check(new, old.as_ref()).expect("decodes");
     checked.errors.0.iter().map(ToString::to_string).collect()

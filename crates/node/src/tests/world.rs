@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
-use stead_api::object::Fields;
 use stead_api::request::{PatchType, Resource, Verb};
 use stead_api::{Key, Object, Request, Status, intern};
 use stead_store::Store;
@@ -15,9 +14,6 @@ use stead_store::Store;
 use crate::action::{Action, Check, ContainerRef, HookAction, Machine, Observation};
 use crate::machine::FakeMachine;
 use crate::{Input, NodeAgent, NodeConfig, Output, RequestId, node_user};
-
-pub const PODS: Fields =
-    Fields { selectable: &["spec.nodeName", "status.phase"], indexed: &["spec.nodeName"], labels_indexed: false };
 
 pub enum Message {
     Act(Action),
@@ -27,6 +23,7 @@ pub enum Message {
 
 pub struct World {
     pub store: Store,
+    registry: stead_kinds::Registry,
     pub agent: NodeAgent,
     pub machine: FakeMachine,
     pub now: Timestamp,
@@ -85,6 +82,7 @@ impl World {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut world = World {
             store: Store::default(),
+            registry: stead_kinds::Registry::with([]),
             agent: NodeAgent::new(config(), 0),
             machine: FakeMachine::new(Ipv4Addr::new(10, 244, 0, 1)),
             now: start,
@@ -208,7 +206,7 @@ impl World {
         value["metadata"]["resourceVersion"] = json!(revision.to_string());
         let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
         let key = Key::new(intern(kind), &text("namespace"), &text("name"));
-        let fields = if kind == "pods" { PODS } else { Fields::default() };
+        let fields = self.registry.fields(key.kind);
         self.store.put(Object::of_value(key.clone(), &value, &fields).unwrap());
         self.changed(key);
     }
@@ -247,7 +245,7 @@ impl World {
         let Some(object) = self.get("pods", name) else { return };
         let mut value = object.value();
         value["metadata"]["resourceVersion"] = json!(self.store.next_revision().to_string());
-        self.store.remove(Object::of_value(object.key.clone(), &value, &PODS).unwrap());
+        self.store.remove(Object::of_value(object.key.clone(), &value, &self.registry.fields("pods")).unwrap());
         self.changed(object.key.clone());
     }
 
