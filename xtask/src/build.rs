@@ -25,6 +25,9 @@ pub fn release() -> Result<PathBuf> {
         "--",
         "-C",
         "target-feature=+crt-static",
+        "-C",
+        // A million and a half bytes less to read at every start.
+        "link-arg=-Wl,-z,pack-relative-relocs",
     ]))?;
     Ok(target_dir()?.join("release/stead"))
 }
