@@ -11,26 +11,16 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 mod lines;
+mod parsed;
 mod print;
 mod yaml;
 
+use parsed::DUPLICATES_MAX;
+
 pub use lines::print_lines;
+pub use parsed::{Document, ParseError};
 pub use print::print_yaml;
 pub use yaml::{parse_yaml, parse_yaml_all};
-
-/// Duplicates beyond this many are not told.
-const DUPLICATES_MAX: usize = 100;
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ParseError(pub String);
-
-/// A body's value, and one `duplicate field "a.b"` text for each key that was given again.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Document {
-    pub value: Value,
-    pub duplicates: Vec<String>,
-}
 
 pub fn parse_json(body: &[u8]) -> Result<Document, ParseError> {
     let duplicates = RefCell::new(Vec::new());

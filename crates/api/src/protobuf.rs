@@ -11,13 +11,15 @@ use serde_json::{Map, Value};
 
 mod decode;
 mod encode;
+mod error;
 mod frame;
 mod table;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use frame::{field_of, sealed, watch_frame};
+pub use error::{DecodeError, EncodeError};
+pub use frame::{Envelope, MAGIC, field_of, sealed, watch_frame};
 pub use table::{Message, message, message_of};
 pub use wire::{Open, Reader, Wire, Writer};
 
@@ -25,43 +27,9 @@ pub use wire::{Open, Reader, Wire, Writer};
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 /// The media type of a watch: frames of four bytes of length and a WatchEvent.
 pub const WATCH_MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf;stream=watch";
-/// What every body begins with.
-pub const MAGIC: [u8; 4] = *b"k8s\0";
 
 /// How deep lists and objects may nest: the JSON parser, which reads stored objects, gives up at 128.
 const DEPTH_MAX: usize = 120;
-
-/// Bytes that are not what they should be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
-    Prefix,
-    #[error("unexpected EOF")]
-    End,
-    #[error("proto: integer overflow")]
-    Overflow,
-    #[error("proto: illegal tag {0} (wire type {1})")]
-    Tag(u64, u8),
-    #[error("proto: wrong wireType = {1} for field {0}")]
-    WireType(String, u8),
-    #[error("proto: invalid {what} in field {field}")]
-    Value { field: String, what: &'static str },
-    #[error("proto: exceeded max nesting depth")]
-    Depth,
-}
-
-/// A value that its field cannot hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EncodeError(String);
-
-/// What a body says of itself, and the message within.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope<'a> {
-    pub api_version: String,
-    pub kind: String,
-    pub raw: &'a [u8],
-}
 
 /// The members of an object, from its message. `apiVersion` and `kind` are the envelope's.
 pub fn decode(of: &'static Message, bytes: &[u8]) -> Result<Map<String, Value>, DecodeError> {

@@ -2,17 +2,7 @@
 //!
 //! Guarantee: a note that nobody wants is not made, so that a request which no audit policy names pays nothing for it.
 
-use crate::Request;
-
-/// What the audit log wants to know of how a request was decided; each level with those before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Noted {
-    #[default]
-    Nothing,
-    Decisions,
-    /// What webhooks changed, too.
-    Patches,
-}
+use crate::request::{Noted, Request};
 
 /// Annotations of an audit event.
 pub type Notes = Vec<(String, String)>;

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::call::Replay;
 use crate::form::Form;
-use crate::remarks::Noted;
 use crate::status::Status;
 use crate::token::Credential;
 use crate::user::User;
@@ -131,6 +130,16 @@ impl Options {
     pub fn params<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.all.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// What the audit log wants to know of how a request was decided; each level with those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Noted {
+    #[default]
+    Nothing,
+    Decisions,
+    /// What webhooks changed, too.
+    Patches,
 }
 
 #[derive(Clone, Debug)]

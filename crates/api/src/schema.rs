@@ -9,14 +9,13 @@
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use regex::Regex;
 use serde_json::Value;
 
 mod crd;
 pub mod decode;
 mod defaulting;
 mod validate;
-
-pub use crd::Rules;
 
 /// The facts, as `name<TAB>json` lines sorted by name.
 static DEFINITIONS: &str = include_str!("../../../schema/definitions.txt");
@@ -115,6 +114,31 @@ pub struct Schema {
     pub rules: Option<Box<Rules>>,
 }
 
+/// Value rules of one node of a custom resource's schema.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// The declared type, for messages; empty when none is declared.
+    pub type_name: String,
+    pub format: String,
+    pub options: Vec<Value>,
+    pub minimum: Option<f64>,
+    pub maximum: Option<f64>,
+    pub exclusive_minimum: bool,
+    pub exclusive_maximum: bool,
+    pub multiple_of: Option<f64>,
+    pub min_length: Option<u64>,
+    pub max_length: Option<u64>,
+    pub pattern: Option<(String, Regex)>,
+    pub min_items: Option<u64>,
+    pub max_items: Option<u64>,
+    pub min_properties: Option<u64>,
+    pub max_properties: Option<u64>,
+    pub all_of: Vec<Schema>,
+    pub any_of: Vec<Schema>,
+    pub one_of: Vec<Schema>,
+    pub not: Option<Schema>,
+}
+
 #[derive(Clone, Debug)]
 pub enum Shape {
     /// Anything at all, kept as it is.
@@ -199,11 +223,6 @@ impl Schema {
             embedded: false,
             rules: None,
         }
-    }
-
-    /// The schema of a CRD version's `openAPIV3Schema`; `metadata` is always ObjectMeta. Fails on a bad pattern.
-    pub fn from_crd(open_api: &Value, preserve_unknown: bool) -> Result<Schema, String> {
-        crd::from_crd(open_api, preserve_unknown)
     }
 
     /// Follows a reference.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Value};
 
-use super::{DUPLICATES_MAX, Document, ParseError};
+use super::parsed::{DUPLICATES_MAX, Document, ParseError};
 
 const DEPTH_MAX: usize = 100;
 /// Values that aliases may add to one text: a bound on the "billion laughs".

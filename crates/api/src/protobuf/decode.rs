@@ -8,35 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
 
-use super::table::{Field, Many, Type};
+use super::error::DecodeError;
+use super::table::{Field, Many, Message, Type, message as named};
 use super::wire::{Reader, Wire};
-use super::{DecodeError, Envelope, Message, message as named};
 
 const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
-
-pub(super) fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
-    let mut envelope = Envelope { api_version: String::new(), kind: String::new(), raw: &[] };
-    let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.field()? {
-        match (number, wire) {
-            (1, Wire::Bytes(bytes)) => {
-                let mut reader = Reader::new(bytes);
-                while let Some((number, wire)) = reader.field()? {
-                    match number {
-                        1 => envelope.api_version = string("apiVersion", wire)?.to_owned(),
-                        2 => envelope.kind = string("kind", wire)?.to_owned(),
-                        _ => {}
-                    }
-                }
-            }
-            (2, Wire::Bytes(bytes)) => envelope.raw = bytes,
-            (1, wire) => return Err(DecodeError::WireType("TypeMeta".into(), wire.kind())),
-            (2, wire) => return Err(DecodeError::WireType("Raw".into(), wire.kind())),
-            _ => {}
-        }
-    }
-    Ok(envelope)
-}
 
 /// Fills `map` with the fields of a message, over what it holds already.
 pub(super) fn message(
@@ -179,7 +155,7 @@ fn blob<'a>(field: &str, wire: Wire<'a>) -> Result<&'a [u8], DecodeError> {
     }
 }
 
-fn string<'a>(field: &str, wire: Wire<'a>) -> Result<&'a str, DecodeError> {
+pub(super) fn string<'a>(field: &str, wire: Wire<'a>) -> Result<&'a str, DecodeError> {
     std::str::from_utf8(blob(field, wire)?).map_err(|_| invalid(field, "UTF-8"))
 }
 

@@ -13,9 +13,8 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::table::{Field, Layout, Many, Place, Type};
+use super::table::{Field, Layout, Many, Message, Place, Type, message as named};
 use super::wire::Writer;
-use super::{Message, message as named};
 
 const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 

@@ -4,17 +4,30 @@
 
 use bytes::Bytes;
 
+use super::decode::string;
+use super::error::DecodeError;
+use super::table::Message;
 use super::wire::{Reader, Wire, Writer, varint_len};
-use super::{DecodeError, Envelope, MAGIC, Message};
+
+/// What every body begins with.
+pub const MAGIC: [u8; 4] = *b"k8s\0";
 
 /// The two empty strings with which Go ends an envelope: the encoding and the type of its content.
 const END: [u8; 4] = [0x1a, 0, 0x22, 0];
+
+/// What a body says of itself, and the message within.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    pub api_version: String,
+    pub kind: String,
+    pub raw: &'a [u8],
+}
 
 impl<'a> Envelope<'a> {
     /// Opens a body.
     pub fn open(body: &'a [u8]) -> Result<Envelope<'a>, DecodeError> {
         let rest = body.strip_prefix(&MAGIC).ok_or(DecodeError::Prefix)?;
-        super::decode::envelope(rest)
+        envelope(rest)
     }
 
     /// The body: what [`Envelope::open`] opens.
@@ -25,6 +38,30 @@ impl<'a> Envelope<'a> {
         body.extend_from_slice(&END);
         body
     }
+}
+
+fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, DecodeError> {
+    let mut envelope = Envelope { api_version: String::new(), kind: String::new(), raw: &[] };
+    let mut reader = Reader::new(bytes);
+    while let Some((number, wire)) = reader.field()? {
+        match (number, wire) {
+            (1, Wire::Bytes(bytes)) => {
+                let mut reader = Reader::new(bytes);
+                while let Some((number, wire)) = reader.field()? {
+                    match number {
+                        1 => envelope.api_version = string("apiVersion", wire)?.to_owned(),
+                        2 => envelope.kind = string("kind", wire)?.to_owned(),
+                        _ => {}
+                    }
+                }
+            }
+            (2, Wire::Bytes(bytes)) => envelope.raw = bytes,
+            (1, wire) => return Err(DecodeError::WireType("TypeMeta".into(), wire.kind())),
+            (2, wire) => return Err(DecodeError::WireType("Raw".into(), wire.kind())),
+            _ => {}
+        }
+    }
+    Ok(envelope)
 }
 
 /// The same body in pieces: the message itself is shared.

@@ -1,6 +1,6 @@
 //! Protobuf's own encoding: numbered fields of four wire types.
 
-use super::DecodeError;
+use super::error::DecodeError;
 
 /// One field as it stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,49 +7,27 @@
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Fields, List, OBJECT_META, Rest, Schema, Shape, definition, list_from_json, strings};
+use super::{Fields, List, OBJECT_META, Rest, Rules, Schema, Shape, definition, list_from_json, strings};
 
 /// Deeper nesting than this is refused.
 const DEPTH_MAX: usize = 100;
 
-/// Value rules of one node of a custom resource's schema.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// The declared type, for messages; empty when none is declared.
-    pub type_name: String,
-    pub format: String,
-    pub options: Vec<Value>,
-    pub minimum: Option<f64>,
-    pub maximum: Option<f64>,
-    pub exclusive_minimum: bool,
-    pub exclusive_maximum: bool,
-    pub multiple_of: Option<f64>,
-    pub min_length: Option<u64>,
-    pub max_length: Option<u64>,
-    pub pattern: Option<(String, Regex)>,
-    pub min_items: Option<u64>,
-    pub max_items: Option<u64>,
-    pub min_properties: Option<u64>,
-    pub max_properties: Option<u64>,
-    pub all_of: Vec<Schema>,
-    pub any_of: Vec<Schema>,
-    pub one_of: Vec<Schema>,
-    pub not: Option<Schema>,
-}
-
-pub(super) fn from_crd(open_api: &Value, preserve_unknown: bool) -> Result<Schema, String> {
-    let mut root = read(open_api, 0)?;
-    root.embedded = true;
-    if let Shape::Any = root.shape {
-        root.shape = Shape::Object(Fields::default());
+impl Schema {
+    /// The schema of a CRD version's `openAPIV3Schema`; `metadata` is always ObjectMeta. Fails on a bad pattern.
+    pub fn from_crd(open_api: &Value, preserve_unknown: bool) -> Result<Schema, String> {
+        let mut root = read(open_api, 0)?;
+        root.embedded = true;
+        if let Shape::Any = root.shape {
+            root.shape = Shape::Object(Fields::default());
+        }
+        if let Shape::Object(fields) = &mut root.shape
+            && preserve_unknown
+        {
+            fields.rest = Rest::Keep;
+        }
+        add_object_fields(&mut root);
+        Ok(root)
     }
-    if let Shape::Object(fields) = &mut root.shape
-        && preserve_unknown
-    {
-        fields.rest = Rest::Keep;
-    }
-    add_object_fields(&mut root);
-    Ok(root)
 }
 
 /// apiVersion, kind and metadata of a whole object are typed whatever the schema says of them.

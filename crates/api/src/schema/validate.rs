@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::crd::Rules;
-use super::{Fields, List, Rest, Schema, Shape, type_of};
+use super::{Fields, List, Rest, Rules, Schema, Shape, type_of};
 use crate::status::{Errors, FieldErrorKind, FieldPath};
 
 impl Schema {

@@ -1,6 +1,6 @@
 //! The grammar of selector texts, with the error texts of Kubernetes' recursive-descent parser.
 
-use super::{FieldTerm, Operator, Requirement, SelectorError};
+use super::term::{FieldTerm, Operator, Requirement, SelectorError};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Token {
