@@ -4,70 +4,12 @@
 //! `system:masters` may do everything. Refusals carry Kubernetes' text.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use stead_api::{Request, Status, Target, User, Verb};
+use stead_api::{Request, Status, User};
 use stead_store::Snapshot;
 
+use crate::attributes::Attributes;
 use crate::node_authorizer;
-
-/// What somebody wants to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attributes<'a> {
-    pub verb: &'a str,
-    pub group: &'a str,
-    pub resource: &'a str,
-    pub subresource: &'a str,
-    /// Empty: cluster scope, or all namespaces.
-    pub namespace: &'a str,
-    pub name: &'a str,
-    /// A non-resource path; empty when a resource is meant.
-    pub path: &'a str,
-    /// What a list, watch or deletion of many is narrowed to.
-    pub field_selector: &'a str,
-}
-
-impl<'a> Attributes<'a> {
-    pub fn of(request: &'a Request) -> Attributes<'a> {
-        let verb = request.verb.name();
-        match &request.target {
-            Target::Path(path) => Attributes { verb, path, ..Attributes::default() },
-            Target::Resource(resource) => Attributes {
-                verb,
-                group: &resource.group,
-                resource: &resource.plural,
-                subresource: &resource.subresource,
-                namespace: &resource.namespace,
-                name: if resource.name.is_empty() { named_by_selector(request) } else { &resource.name },
-                path: "",
-                field_selector: &request.options.field_selector,
-            },
-        }
-    }
-
-    /// The one value that the field selector leaves a field.
-    pub(crate) fn selected(&self, field: &str) -> Option<&'a str> {
-        let terms = self.field_selector.split(',').filter_map(|term| term.trim().split_once('='));
-        let mut found =
-            terms.filter(|(name, _)| *name == field).map(|(_, value)| value.strip_prefix('=').unwrap_or(value));
-        found.next().filter(|value| !value.is_empty())
-    }
-
-    fn resource_text(&self) -> String {
-        match self.subresource {
-            "" => self.resource.to_owned(),
-            subresource => format!("{}/{subresource}", self.resource),
-        }
-    }
-}
-
-/// A list or watch of one object by its name is judged as being about that object, so that roles with resourceNames allow it.
-fn named_by_selector(request: &Request) -> &str {
-    if !matches!(request.verb, Verb::List | Verb::Watch) {
-        return "";
-    }
-    let mut terms = request.options.field_selector.split(',');
-    let named = terms.find_map(|term| term.strip_prefix("metadata.name=").map(|name| name.trim_start_matches('=')));
-    named.filter(|name| !name.is_empty() && !name.contains(['/', '%'])).unwrap_or_default()
-}
+use crate::rule::allows;
 
 /// Whether the user may do what the request asks.
 ///
@@ -249,35 +191,4 @@ fn applies(subjects: Option<&[Subject]>, user: &User, namespace: &str) -> bool {
         }
         _ => false,
     })
-}
-
-fn has(list: Option<&[String]>, wanted: &str) -> bool {
-    list.into_iter().flatten().any(|one| one == "*" || one == wanted)
-}
-
-/// Whether one rule allows it.
-pub(crate) fn allows(rule: &PolicyRule, wanted: &Attributes) -> bool {
-    if !has(Some(&rule.verbs), wanted.verb) {
-        return false;
-    }
-    if !wanted.path.is_empty() {
-        return rule.non_resource_urls.iter().flatten().any(|url| url_covers(url, wanted.path));
-    }
-    let names = rule.resource_names.as_deref().unwrap_or_default();
-    has(rule.api_groups.as_deref(), wanted.group)
-        && rule.resources.iter().flatten().any(|one| resource_covers(one, wanted.resource, wanted.subresource))
-        && (names.is_empty() || names.iter().any(|name| name == wanted.name && !name.is_empty()))
-}
-
-pub(crate) fn url_covers(pattern: &str, path: &str) -> bool {
-    pattern == "*" || pattern == path || pattern.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
-}
-
-pub(crate) fn resource_covers(pattern: &str, resource: &str, subresource: &str) -> bool {
-    match pattern.split_once('/') {
-        _ if pattern == "*" => true,
-        None => subresource.is_empty() && pattern == resource,
-        Some(("*", sub)) => !subresource.is_empty() && sub == subresource,
-        Some((one, sub)) => one == resource && sub == subresource,
-    }
 }

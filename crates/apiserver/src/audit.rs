@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use stead_api::User;
 
-use crate::access::Attributes;
+use crate::attributes::Attributes;
 
 /// How much is written. In this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]

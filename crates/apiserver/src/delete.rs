@@ -12,8 +12,8 @@ use stead_kinds::Kind;
 
 use crate::attempt::Attempt;
 use crate::draft::{restore, time_text};
-use crate::encode::ListMeta;
 use crate::halt::Halt;
+use crate::listed::ListMeta;
 use crate::select::Selection;
 use crate::{Context, Reply, admission, conversion, custom, target, unstored};
 
@@ -191,7 +191,7 @@ pub(crate) fn collection(
         last.push(if kind.by_webhook { with_metadata(kind, &shown, &deleted)? } else { deleted });
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
-    Ok(Reply::list(kind, crate::reply::Objects::These(last), meta))
+    Ok(Reply::list(kind, crate::listed::Objects::These(last), meta))
 }
 
 /// An object in the version that was asked for, with the metadata that it has now.

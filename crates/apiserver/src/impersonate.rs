@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use stead_api::{Status, User};
 use stead_store::Snapshot;
 
-use crate::access::{Attributes, authorize};
+use crate::access::authorize;
+use crate::attributes::Attributes;
 
 /// Whom the headers name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

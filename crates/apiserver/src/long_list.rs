@@ -12,8 +12,8 @@ use stead_api::{Key, Object};
 use stead_kinds::Kind;
 use stead_store::Snapshot;
 
-use crate::encode::object_bytes;
-use crate::reply::{Listed, Objects};
+use crate::encode::json::object_bytes;
+use crate::listed::{Listed, Objects};
 
 /// A piece is sent when it has grown so far: with a last object and its frame still four records of TLS, which is as much as
 /// rustls takes at once.

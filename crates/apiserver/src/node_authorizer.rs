@@ -14,8 +14,9 @@ use stead_api::{Object, User};
 use stead_kinds::pod::references;
 use stead_store::Snapshot;
 
-use crate::access::{Attributes, allows};
+use crate::attributes::Attributes;
 use crate::bootstrap::node_rules;
+use crate::rule::allows;
 
 const LEASES: &str = "kube-node-lease";
 const MIRROR: &str = "kubernetes.io/config.mirror";

@@ -15,7 +15,7 @@ use stead_kinds::Kind;
 use stead_store::Expired;
 
 use crate::Head;
-use crate::reply::Objects;
+use crate::listed::Objects;
 use crate::select::Selection;
 
 /// Where the next page begins.

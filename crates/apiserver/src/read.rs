@@ -8,9 +8,8 @@ use jiff::Timestamp;
 use stead_api::{Object, Remarks, Request, Status, Target, Verb};
 use stead_kinds::{Kind, Verbs};
 
-use crate::encode::ListMeta;
 use crate::halt::Halt;
-use crate::reply::Objects;
+use crate::listed::{ListMeta, Objects};
 use crate::select::Selection;
 use crate::target::{find, resolve};
 use crate::{Head, Reply, access, components, connect, conversion, discovery, page, review, scale, watch};

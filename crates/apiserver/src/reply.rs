@@ -14,7 +14,8 @@ use stead_api::{Key, Notes, Object, Remarks, Request, Resource, Revision, Status
 use stead_kinds::Kind;
 use stead_store::Snapshot;
 
-use crate::encode::{self, ListMeta};
+use crate::encode::json::object_bytes;
+use crate::listed::{ListMeta, Listed, Objects};
 use crate::long_list::LongList;
 use crate::select::Selection;
 
@@ -74,46 +75,6 @@ impl Body {
     fn of(content_type: &'static str, code: u16, bytes: impl Into<Bytes>) -> Body {
         let pieces = vec![bytes.into()];
         Body { code, content_type: content_type.into(), pieces, warnings: Vec::new(), etag: None }
-    }
-}
-
-/// The objects of a list.
-#[derive(Clone)]
-pub struct Listed {
-    pub(crate) kind: Kind,
-    pub(crate) objects: Objects,
-    pub(crate) meta: ListMeta,
-}
-
-/// Objects in key order.
-#[derive(Clone)]
-pub(crate) enum Objects {
-    These(Vec<Arc<Object>>),
-    /// Everything of a namespace or, when that is empty, of the kind: the objects stay in their snapshot.
-    All {
-        snapshot: Snapshot,
-        namespace: String,
-    },
-}
-
-impl Objects {
-    pub(crate) fn iter<'a>(&'a self, kind: &Kind) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
-        match self {
-            Objects::These(objects) => Box::new(objects.iter()),
-            Objects::All { snapshot, namespace } => Box::new(snapshot.list(kind.storage, namespace)),
-        }
-    }
-}
-
-impl Listed {
-    pub(crate) fn is_longer_than(&self, count: usize) -> bool {
-        self.objects.iter(&self.kind).nth(count).is_some()
-    }
-}
-
-impl std::fmt::Debug for Listed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "list of {} at {}", self.kind.storage, self.meta.revision)
     }
 }
 
@@ -270,7 +231,7 @@ impl Reply {
     pub fn flat(&self) -> (u16, Vec<u8>) {
         match self {
             Reply::Body(body) => (body.code, body.pieces.concat()),
-            Reply::Object { code, kind, object, .. } => (*code, encode::object_bytes(kind, object).to_vec()),
+            Reply::Object { code, kind, object, .. } => (*code, object_bytes(kind, object).to_vec()),
             Reply::List { listed, .. } => (200, LongList::of(Listed::clone(listed)).collect::<Vec<_>>().concat()),
             Reply::LongList { list, .. } => (200, LongList::clone(list).collect::<Vec<_>>().concat()),
             Reply::Failure { status, .. } => (status.code, status.to_json().to_string().into_bytes()),

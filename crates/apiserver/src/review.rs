@@ -8,9 +8,10 @@ use stead_api::token::{Bound, BoundTo};
 use stead_api::{Errors, FieldPath, Object, Remarks, Request, Resource, Status, TokenClaims, User, Verb};
 use stead_kinds::Kind;
 
-use crate::access::{self, Attributes};
+use crate::access;
 use crate::admission::node::restrict_token;
 use crate::attempt::Attempt;
+use crate::attributes::Attributes;
 use crate::authenticate::{DEFAULT_AUDIENCE, authenticate};
 use crate::halt::Halt;
 use crate::reply::SignPlan;

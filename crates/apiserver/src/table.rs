@@ -7,8 +7,10 @@ use std::sync::Arc;
 use stead_api::{Form, Object, Options};
 use stead_kinds::{Cell, Column, Kind, human};
 
-use crate::encode::{ListMeta, Pieces, metadata_bytes, object_bytes};
+use crate::encode::json::{metadata_bytes, object_bytes};
+use crate::encode::pieces::Pieces;
 use crate::jsonpath;
+use crate::listed::ListMeta;
 
 fn column_definition(column: &Column) -> Value {
     json!({"name": column.name, "type": column.r#type, "format": column.format, "description": column.description,

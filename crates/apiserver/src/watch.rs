@@ -253,8 +253,8 @@ fn object_frame(plan: &mut WatchPlan, change: Change, object: &Arc<Object>, now:
         return framed.unwrap_or_else(|status| status_frame(&status, form));
     }
     match form.shape {
-        Shape::Object => frame(change, &encode::object_bytes(&plan.kind, object)),
-        Shape::Metadata => frame(change, &encode::metadata_bytes(object, form)),
+        Shape::Object => frame(change, &encode::json::object_bytes(&plan.kind, object)),
+        Shape::Metadata => frame(change, &encode::json::metadata_bytes(object, form)),
         Shape::Table => {
             let with_columns = !std::mem::replace(&mut plan.columns_sent, true);
             frame(change, &table::of_one(&plan.kind, object, &plan.request.options, now, with_columns))

@@ -275,7 +275,7 @@ fn patch(
 fn live_value(ctx: &Context, request: &Request, kind: &Kind, old: &Object) -> Result<Value, Halt> {
     match kind.by_webhook {
         true => conversion::of_object(ctx.place(), request, kind, old),
-        false => Ok(encode::value_of(kind, old)),
+        false => Ok(encode::json::value_of(kind, old)),
     }
 }
 

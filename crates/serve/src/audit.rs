@@ -14,9 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stead_api::{Noted, Notes, Request, Status, Target, User, Verb};
-use stead_apiserver::access::{self, Attributes};
 use stead_apiserver::audit::{Level, Policy, Stage, Verdict};
-use stead_apiserver::{Head, Reply};
+use stead_apiserver::{Attributes, Head, Reply, access};
 
 use crate::clock;
 use crate::out::Out;

@@ -5,7 +5,8 @@ use stead_api::{Request, Status};
 use stead_kinds::certificate_request::CertificateRequest;
 
 use crate::Context;
-use crate::access::{self, Attributes};
+use crate::access;
+use crate::attributes::Attributes;
 use crate::draft::{Draft, time_text};
 
 const GROUP: &str = "certificates.k8s.io";

@@ -7,7 +7,8 @@ use serde_json::Value;
 use stead_api::{Request, Status};
 
 use crate::Context;
-use crate::access::{self, Attributes};
+use crate::access;
+use crate::attributes::Attributes;
 use crate::draft::Draft;
 
 pub(super) fn permitted(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {

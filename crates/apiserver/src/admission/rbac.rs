@@ -7,8 +7,10 @@ use stead_api::{Request, Status, User};
 use stead_store::Snapshot;
 
 use crate::Context;
-use crate::access::{self, Attributes, resource_covers, url_covers};
+use crate::access;
+use crate::attributes::Attributes;
 use crate::draft::Draft;
+use crate::rule::{resource_covers, url_covers};
 
 /// A role's rules must be covered by the writer's own, unless the writer may `escalate`.
 pub(super) fn no_escalation(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {

@@ -11,8 +11,9 @@ use stead_api::{Object, Status};
 use stead_kinds::{Kind, SchemaRef};
 use stead_store::history::Change;
 
-use super::{Pieces, value_of};
-use crate::reply::Listed;
+use super::json::value_of;
+use super::pieces::Pieces;
+use crate::listed::Listed;
 
 /// A number that every kind gives its metadata, and PartialObjectMetadata too.
 const METADATA: u32 = 1;

@@ -6,8 +6,9 @@ use stead_api::User;
 use stead_cel::{Asked, Error, Result, Value};
 use stead_store::Snapshot;
 
-use crate::access::{self, Attributes};
+use crate::access;
 use crate::attempt::Attempt;
+use crate::attributes::Attributes;
 
 /// One step of a question: `authorizer.group('apps').resource('deployments').check('get').allowed()`.
 #[derive(Clone)]

@@ -4,7 +4,7 @@
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use serde_json::json;
 use stead_api::{Key, User};
-use stead_apiserver::access::{self, Attributes};
+use stead_apiserver::{Attributes, access};
 use stead_kinds::certificate_request::CertificateRequest;
 
 use super::{KUBELET_CLIENT, WATCHES, condition, issued, kubelet};
