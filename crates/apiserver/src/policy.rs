@@ -5,42 +5,36 @@
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/policy.
 
 mod authorizer;
+mod denial;
 pub(crate) mod matching;
 mod mutating;
 mod notes;
 mod params;
+mod scene;
 mod variables;
-
-use std::rc::Rc;
-use std::sync::Arc;
 
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec,
 };
-use serde_json::{Value, json};
-use stead_api::{Cause, Object, Remarks, Request, Status};
-use stead_cel::Program;
-use stead_kinds::Kind;
-use stead_kinds::admissionpolicy::{Policy, Validation};
+use stead_api::{Remarks, Request, Status};
+use stead_kinds::admissionpolicy::Policy;
 use stead_store::Snapshot;
 
 use crate::Context;
 use crate::attempt::Attempt;
 use crate::context::Place;
 use crate::draft::Draft;
+use denial::{Denial, denial, refusal};
 use notes::Annotations;
-use variables::Vars;
+use scene::unseen;
 
 pub(crate) use mutating::{mutate, mutate_again};
+pub(crate) use scene::{Scene, is_wanted};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
 /// Reviews: who is kept from asking whether something is allowed can do nothing any more.
 const UNSEEN_GROUPS: &[&str] = &["authentication.k8s.io", "authorization.k8s.io"];
-/// What all expressions of one policy may cost for one request.
-const POLICY_COST_MAX: u64 = 10_000_000;
-/// The longest text that a messageExpression may come to.
-const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 
 /// Asks the validating policies about a change.
 ///
@@ -55,11 +49,7 @@ pub(crate) fn validate(ctx: &Context, request: &Request, draft: &Draft, remarks:
 
 /// Whether there are any validating policies.
 pub(crate) fn are_used(snapshot: &Snapshot) -> bool {
-    is_used(snapshot, BINDINGS)
-}
-
-fn is_used(snapshot: &Snapshot, bindings: &'static str) -> bool {
-    snapshot.list(bindings, "").next().is_some()
+    snapshot.list(BINDINGS, "").next().is_some()
 }
 
 /// Asks the validating policies about an attempt.
@@ -90,22 +80,6 @@ pub(crate) fn look_at(place: Place, attempt: &Attempt, remarks: &mut Remarks) ->
     refusal.map_or(Ok(()), Err)
 }
 
-/// Why a policy refuses.
-struct Denial {
-    message: String,
-    reason: String,
-    /// Which of the policy's validations it comes from.
-    index: usize,
-    /// Whatever the binding's actions are: the policy itself could not be asked.
-    always: bool,
-}
-
-impl Denial {
-    fn always(message: String) -> Denial {
-        Denial { message, reason: String::new(), index: 0, always: true }
-    }
-}
-
 /// What a binding's actions make of denials: a refusal, perhaps.
 fn judge(
     attempt: &Attempt,
@@ -130,21 +104,6 @@ fn judge(
     let why =
         format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {}", denial.message);
     Some(refusal(attempt, &why, &denial))
-}
-
-fn refusal(attempt: &Attempt, why: &str, denial: &Denial) -> Status {
-    let cause = Cause { message: denial.message.clone(), ..Cause::default() };
-    let kind = &attempt.kind;
-    let mut status = Status::forbidden(kind.group, kind.plural, attempt.name, why).with_causes(vec![cause]);
-    let (code, reason) = match denial.reason.as_str() {
-        "Unauthorized" => (401, "Unauthorized"),
-        "Forbidden" => (403, "Forbidden"),
-        "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
-        _ => (422, "Invalid"),
-    };
-    status.code = code;
-    status.reason = reason.into();
-    status
 }
 
 /// What a policy says to a change, by one binding.
@@ -207,91 +166,4 @@ fn ask(
         }
     }
     denials
-}
-
-/// Why a policy cannot see a change in the version that it is about: only a webhook knows that version, and policies ask nobody.
-fn unseen(attempt: &Attempt, matched: &Kind) -> Option<String> {
-    let is_unseen = attempt.kind.by_webhook && attempt.kind.version != matched.version;
-    is_unseen.then(|| {
-        let (sent, wanted) = (attempt.kind.api_version(), matched.api_version());
-        format!("objects of {sent} are not converted to {wanted} for policies: name {sent} in the policy's rules, too")
-    })
-}
-
-fn denial<'a>(index: usize, validation: &'a Validation, vars: &Vars<'a>) -> Denial {
-    let from_program = validation.message_program.as_ref().and_then(|program| match vars.evaluate(program) {
-        Ok(stead_cel::Value::String(text)) => Some(text.trim().to_owned()),
-        _ => None,
-    });
-    let is_fit = |text: &String| !text.is_empty() && !text.contains('\n') && text.len() <= MESSAGE_BYTES_MAX;
-    let message = match from_program.filter(is_fit) {
-        Some(message) => message,
-        None if !validation.message.is_empty() => validation.message.trim().to_owned(),
-        None => format!("failed expression: {}", validation.program.source().trim()),
-    };
-    Denial { message, reason: validation.reason.clone(), index, always: false }
-}
-
-/// Whether all match conditions hold; one that does not hides errors of others.
-pub(crate) fn is_wanted<'a>(conditions: &'a [(String, Program)], vars: &Vars<'a>) -> Result<bool, String> {
-    let mut failure = None;
-    for (name, program) in conditions {
-        match vars.evaluate(program) {
-            Ok(stead_cel::Value::Bool(true)) => {}
-            Ok(_) => return Ok(false),
-            Err(error) => failure = failure.or(Some(format!("matchCondition '{name}' resulted in error: {error}"))),
-        }
-    }
-    failure.map_or(Ok(true), Err)
-}
-
-/// What is the same for every expression about one change.
-pub(crate) struct Scene<'a> {
-    snapshot: &'a Snapshot,
-    attempt: &'a Attempt<'a>,
-    pub new: Value,
-    pub old: Value,
-    pub request: Value,
-    namespace: Value,
-}
-
-impl<'a> Scene<'a> {
-    /// Objects are shown in the version that was matched.
-    pub(crate) fn of(place: Place<'a>, attempt: &'a Attempt<'a>, matched: &Kind) -> Scene<'a> {
-        let snapshot = place.snapshot;
-        let shown = |value: &Value| {
-            let mut value = value.clone();
-            if value.is_object() && attempt.object_kind.is_none() {
-                if let Some(convert) = matched.convert {
-                    (convert.from_stored)(&mut value);
-                }
-                value["apiVersion"] = json!(matched.api_version());
-                value["kind"] = json!(matched.kind);
-            }
-            value
-        };
-        let namespace = snapshot.find("namespaces", "", attempt.namespace).filter(|_| attempt.kind.namespaced);
-        Scene {
-            snapshot,
-            attempt,
-            new: shown(&attempt.new),
-            old: shown(&attempt.old),
-            request: attempt.admission_request(matched),
-            namespace: namespace.map_or(Value::Null, |object: &Arc<Object>| object.value()),
-        }
-    }
-
-    pub(crate) fn vars<'v>(&'v self, variables: &'v [(String, Program)], param: Option<&'v Value>) -> Vars<'v> {
-        let value = |json: &'v Value| stead_cel::Value::of(json, None);
-        let authorizer = authorizer::of(self.snapshot, self.attempt);
-        let known = vec![
-            ("object", value(&self.new)),
-            ("oldObject", value(&self.old)),
-            ("request", value(&self.request)),
-            ("namespaceObject", value(&self.namespace)),
-            ("params", param.map_or(stead_cel::Value::Null, value)),
-            ("authorizer", stead_cel::Value::Asked(Rc::new(authorizer))),
-        ];
-        Vars::of(known, variables, POLICY_COST_MAX)
-    }
 }

@@ -6,15 +6,23 @@ use k8s_openapi::api::admissionregistration::v1::{
 use serde_json::{Value, json};
 use stead_api::{Request, Status, apply, patch};
 use stead_kinds::admissionpolicy::{Mutation, Policy};
+use stead_store::Snapshot;
 
+use super::denial::{Denial, refusal};
+use super::scene::{Scene, is_wanted, unseen};
 use super::variables::Vars;
-use super::{Denial, Scene, is_used, is_wanted, matching, params, refusal, unseen};
+use super::{matching, params};
 use crate::Context;
 use crate::attempt::Attempt;
 use crate::draft::{Draft, Part};
 
 const POLICIES: &str = "mutatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "mutatingadmissionpolicybindings.admissionregistration.k8s.io";
+
+/// Whether there are any mutating policies.
+fn are_used(snapshot: &Snapshot) -> bool {
+    snapshot.list(BINDINGS, "").next().is_some()
+}
 
 /// Lets the mutating policies change a draft; true when one did.
 ///
@@ -23,7 +31,7 @@ const BINDINGS: &str = "mutatingadmissionpolicybindings.admissionregistration.k8
 /// # Errors
 /// When a policy that must not fail does.
 pub(crate) fn mutate(ctx: &Context, request: &Request, draft: &mut Draft) -> Result<bool, Status> {
-    if !matches!(draft.part, Part::Whole | Part::Status) || !is_used(ctx.store.snapshot(), BINDINGS) {
+    if !matches!(draft.part, Part::Whole | Part::Status) || !are_used(ctx.store.snapshot()) {
         return Ok(false);
     }
     let before = draft.new.clone();
@@ -39,7 +47,7 @@ pub(crate) fn mutate(ctx: &Context, request: &Request, draft: &mut Draft) -> Res
 /// # Errors
 /// As `mutate`.
 pub(crate) fn mutate_again(ctx: &Context, request: &Request, draft: &mut Draft) -> Result<bool, Status> {
-    if !matches!(draft.part, Part::Whole | Part::Status) || !is_used(ctx.store.snapshot(), BINDINGS) {
+    if !matches!(draft.part, Part::Whole | Part::Status) || !are_used(ctx.store.snapshot()) {
         return Ok(false);
     }
     let after_all = char::MAX.to_string();

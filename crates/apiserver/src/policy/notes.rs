@@ -8,8 +8,8 @@ use serde_json::json;
 use stead_api::Remarks;
 use stead_cel::{Program, Value};
 
-use super::{Denial, MESSAGE_BYTES_MAX};
-use crate::policy::variables::Vars;
+use super::denial::{Denial, MESSAGE_BYTES_MAX};
+use super::variables::Vars;
 
 const VALIDATION_FAILURE: &str = "validation.policy.admission.k8s.io/validation_failure";
 /// The longest annotation; what is beyond it is cut off.

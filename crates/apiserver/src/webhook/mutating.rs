@@ -8,8 +8,8 @@ use stead_api::{Remarks, Request, Status, patch};
 use stead_kinds::Kind;
 use stead_kinds::webhook::Configured;
 
+use super::ask::{MUTATING, Told, hear, is_concerned, is_used};
 use super::notes::Turn;
-use super::{MUTATING, Told, hear, is_concerned, is_used};
 use crate::Context;
 use crate::attempt::Attempt;
 use crate::conversion;
