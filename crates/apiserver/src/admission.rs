@@ -27,8 +27,6 @@ type Rule = fn(&mut Context, &Request, &mut Draft) -> Result<(), Status>;
 /// A rule about a valid object; the last argument takes what there is to say of it.
 type Check = fn(&mut Context, &Request, &mut Draft, &mut Remarks) -> Result<(), Status>;
 
-const CERTIFICATES: &str = "certificatesigningrequests.certificates.k8s.io";
-
 /// Which rules see which kind before it is validated, in this order.
 const RULES: &[(&str, &[Rule])] = &[
     ("pods", &[limits::defaults, pod::service_account, pod::priority, pod::tolerations, pod::runtime_class]),
@@ -36,7 +34,7 @@ const RULES: &[(&str, &[Rule])] = &[
     ("services", &[service::allocate]),
     ("ingresses.networking.k8s.io", &[ingress::default_class]),
     ("priorityclasses.scheduling.k8s.io", &[pod::one_default_priority]),
-    (CERTIFICATES, &[certificates::requester, certificates::restrict_subject]),
+    (certificates::REQUESTS, &[certificates::requester, certificates::restrict_subject]),
     (custom::DEFINITIONS, &[definition::establish]),
     ("roles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
     ("clusterroles.rbac.authorization.k8s.io", &[rbac::no_escalation]),
@@ -60,8 +58,10 @@ const CHECKS: &[(&str, &[Check])] = &[
 ];
 
 /// The same for changes of one part.
-const PART_RULES: &[(&str, Part, Rule)] =
-    &[(CERTIFICATES, Part::Approval, certificates::approve), (CERTIFICATES, Part::Status, certificates::sign)];
+const PART_RULES: &[(&str, Part, Rule)] = &[
+    (certificates::REQUESTS, Part::Approval, certificates::approve),
+    (certificates::REQUESTS, Part::Status, certificates::sign),
+];
 
 pub(crate) fn admit(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
     node::restrict(ctx, request, draft)?;

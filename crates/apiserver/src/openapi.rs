@@ -4,6 +4,7 @@
 //! made of what is declared and so is known without printing. They come in protobuf too (`gnostic.rs`, `gnostic_v3.rs`); kubectl asks for v2 so.
 
 mod descriptions;
+mod dialect;
 mod gnostic;
 mod gnostic_v3;
 mod message;
@@ -21,6 +22,8 @@ use crate::accept::best;
 use crate::reply::Body;
 use crate::version::{fnv64, version};
 use crate::{Head, Reply};
+use dialect::Dialect;
+use paths::base_path;
 use schemas::Components;
 
 const JSON: &str = "application/json";
@@ -35,13 +38,6 @@ const V3_TYPES: &[&str] = &[
     "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
 ];
-
-/// Which of the two specifications a document is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dialect {
-    V2,
-    V3,
-}
 
 /// Serves a path below `/openapi`, given without it: `v3`, `v3/apis/apps/v1`, `v2`.
 pub(crate) fn serve(head: &Head, request: &Request, path: &[&str]) -> Result<Reply, Status> {
@@ -115,15 +111,11 @@ fn group_versions(registry: &Registry) -> Vec<(String, Vec<&Kind>)> {
     names.into_iter().map(|(group, version)| (base_path(group, version), kinds_of(registry, group, version))).collect()
 }
 
-/// `api/v1` or `apis/apps/v1`.
-fn base_path(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
-}
-
 /// What prints the documents: its own text, so that a client's cache does not outlive a change to it.
 static PRINTER: &[&str] = &[
     env!("CARGO_PKG_VERSION"),
     include_str!("openapi.rs"),
+    include_str!("openapi/dialect.rs"),
     include_str!("openapi/gnostic.rs"),
     include_str!("openapi/gnostic_v3.rs"),
     include_str!("openapi/message.rs"),

@@ -9,6 +9,8 @@ use crate::access;
 use crate::attributes::Attributes;
 use crate::draft::{Draft, time_text};
 
+/// Where the requests are stored.
+pub(super) const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
 const GROUP: &str = "certificates.k8s.io";
 
 /// Writes down who asked; nobody can say it of themselves.

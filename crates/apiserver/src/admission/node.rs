@@ -56,7 +56,7 @@ pub(super) fn restrict(ctx: &Context, request: &Request, draft: &Draft) -> Resul
         ("csinodes.storage.k8s.io", _) if draft.name() != node => {
             Some("can only access CSINode with the same name as the requesting node".into())
         }
-        (super::CERTIFICATES, Part::Whole) if draft.is_creation() => certificate(node, draft),
+        (certificates::REQUESTS, Part::Whole) if draft.is_creation() => certificate(node, draft),
         _ => None,
     };
     match refused {

@@ -13,18 +13,12 @@ use stead_store::Snapshot;
 
 use crate::Context;
 use crate::draft::Draft;
+use levels::Level;
 
 const PREFIX: &str = "pod-security.kubernetes.io/";
 const MODES: [&str; 3] = ["enforce", "audit", "warn"];
 /// How many pods of a namespace are looked at when its level changes.
 const PODS_LOOKED_AT_MAX: usize = 3000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
-    Privileged,
-    Baseline,
-    Restricted,
-}
 
 /// A level in the form that a minor version of Kubernetes gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]

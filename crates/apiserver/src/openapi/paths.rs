@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 use stead_kinds::{Kind, Subresource, Verbs};
 
+use super::dialect::Dialect;
 use super::schemas::{Components, META, group_version_kind};
-use super::{Dialect, base_path};
 
 const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
@@ -49,6 +49,11 @@ struct Operation<'a> {
     answer: (&'a [&'a str], Value),
     codes: &'a [&'a str],
     kind: Value,
+}
+
+/// `api/v1` or `apis/apps/v1`.
+pub(super) fn base_path(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
 pub(super) fn of_kinds(kinds: &[&Kind], components: &mut Components) -> Value {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use stead_api::schema::{OBJECT_META, definition};
 use stead_kinds::{Kind, Registry, SchemaRef};
 
-use super::Dialect;
 use super::descriptions::Descriptions;
+use super::dialect::Dialect;
 
 pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 

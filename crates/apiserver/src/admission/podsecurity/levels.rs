@@ -1,10 +1,15 @@
-//! The checks of the levels baseline and restricted, each a function from a pod to what it breaks, in upstream's words and order.
+//! The levels, and the checks of baseline and restricted, each a function from a pod to what it breaks, in upstream's words and order.
 //!
 //! Upstream: the Pod Security Standards, as `k8s.io/pod-security-admission/policy` checks them.
 
 use serde_json::Value;
 
-use super::Level;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Privileged,
+    Baseline,
+    Restricted,
+}
 
 /// What a check found: the rule, and the parts of the pod that break it.
 type Found = Option<(&'static str, String)>;
