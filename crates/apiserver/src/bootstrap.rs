@@ -4,7 +4,9 @@
 //! knows better: default roles (unless their autoupdate annotation is off) and the endpoints of Service `kubernetes`.
 
 mod delegation;
+mod facts;
 mod joining;
+mod maker;
 mod roles;
 mod services;
 
@@ -14,30 +16,14 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use stead_api::call::Replay;
-use stead_api::{Request, Resource, Status, User, Verb};
+use stead_api::{User, Verb};
 
 pub use delegation::FRONT_PROXY;
+pub use facts::Bootstrap;
 
 use crate::draft::time_text;
-use crate::{Context, Reply, legacy_use, serve_write};
-
-/// What the shell knows and the objects need.
-#[derive(Clone, Debug)]
-pub struct Bootstrap {
-    /// Where the API server listens, for the EndpointSlice of Service default/kubernetes.
-    pub api_address: Ipv4Addr,
-    pub api_port: u16,
-    /// The address of the Service kube-system/kube-dns.
-    pub dns_ip: Ipv4Addr,
-    /// PEM of the authority behind the certificate that requests are passed on to extension servers with.
-    pub front_proxy_ca: String,
-    /// Whether this server tells what pods and nodes use, unless another one does.
-    pub tells_usage: bool,
-}
-
-const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
-const RBAC: &str = "rbac.authorization.k8s.io";
+use crate::{Context, legacy_use};
+use maker::{AUTOUPDATE, Maker, RBAC};
 
 /// Makes the initial objects that are missing. Called at every start.
 ///
@@ -209,99 +195,6 @@ fn make_services(maker: &mut Maker, facts: &Bootstrap) {
             {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
             {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}});
     maker.missing("", "services", "kube-system", dns);
-}
-
-struct Maker<'a, 'b> {
-    user: Arc<User>,
-    ctx: &'a mut Context<'b>,
-}
-
-impl Maker<'_, '_> {
-    fn ask(&mut self, verb: Verb, group: &str, plural: &str, namespace: &str, body: Value) -> Result<(), Status> {
-        self.ask_part(verb, group, plural, namespace, "", body)
-    }
-
-    fn ask_part(
-        &mut self,
-        verb: Verb,
-        group: &str,
-        plural: &str,
-        namespace: &str,
-        subresource: &str,
-        body: Value,
-    ) -> Result<(), Status> {
-        let name = body["metadata"]["name"].as_str().unwrap_or_default();
-        let resource = Resource {
-            group: group.into(),
-            version: "v1".into(),
-            plural: plural.into(),
-            namespace: namespace.into(),
-            name: if verb == Verb::Create { String::new() } else { name.into() },
-            subresource: subresource.into(),
-            ..Resource::default()
-        };
-        let mut request = Request::of(Arc::clone(&self.user), verb, resource, body);
-        request.options.field_manager = "stead-bootstrap".into();
-        request.replay = Some(Box::new(Replay::unasked()));
-        match serve_write(self.ctx, &request) {
-            Reply::Failure { status, .. } => Err(*status),
-            _ => Ok(()),
-        }
-    }
-
-    fn stored(&self, group: &str, plural: &str, namespace: &str, body: &Value) -> Option<Value> {
-        let kind = self.ctx.registry.find(group, "v1", plural)?;
-        let name = body["metadata"]["name"].as_str().unwrap_or_default();
-        self.ctx.store.snapshot().find(kind.storage, namespace, name).map(|object| object.value())
-    }
-
-    /// Makes an object unless it is there.
-    fn missing(&mut self, group: &str, plural: &str, namespace: &str, body: Value) {
-        if self.stored(group, plural, namespace, &body).is_some() {
-            return;
-        }
-        let name = body["metadata"]["name"].clone();
-        self.ask(Verb::Create, group, plural, namespace, body)
-            .unwrap_or_else(|status| panic!("the initial {plural} {name} was refused: {status}"));
-    }
-
-    /// Makes an object with its status unless it is there.
-    fn with_status(&mut self, group: &str, plural: &str, body: Value) {
-        if self.stored(group, plural, "", &body).is_some() {
-            return;
-        }
-        self.missing(group, plural, "", body.clone());
-        if let Some(mut stored) = self.stored(group, plural, "", &body) {
-            stored["status"] = body["status"].clone();
-            let told = self.ask_part(Verb::Update, group, plural, "", "status", stored);
-            told.unwrap_or_else(|status| panic!("an initial status was refused: {status}"));
-        }
-    }
-
-    /// Makes an object, and puts a field right unless the cluster's users said to leave it.
-    fn kept(&mut self, group: &str, plural: &str, namespace: &str, field: &str, body: Value) {
-        match self.stored(group, plural, namespace, &body) {
-            Some(stored) if stored["metadata"]["annotations"][AUTOUPDATE] != "true" => {}
-            _ => self.current(group, plural, namespace, &[field], body),
-        }
-    }
-
-    /// Makes an object, and puts fields right.
-    fn current(&mut self, group: &str, plural: &str, namespace: &str, fields: &[&str], body: Value) {
-        let Some(mut stored) = self.stored(group, plural, namespace, &body) else {
-            return self.missing(group, plural, namespace, body);
-        };
-        let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-        let is_same = |a: &Value, b: &Value| a == b || (is_empty(a) && is_empty(b));
-        if fields.iter().all(|field| is_same(&stored[*field], &body[*field])) {
-            return;
-        }
-        for field in fields {
-            stored[*field] = body[*field].clone();
-        }
-        // A refusal leaves what was there, which served until now.
-        let _ = self.ask(Verb::Update, group, plural, namespace, stored);
-    }
 }
 
 #[cfg(test)]

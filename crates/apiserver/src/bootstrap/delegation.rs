@@ -5,7 +5,8 @@
 
 use serde_json::json;
 
-use super::{Bootstrap, Maker, RBAC};
+use super::facts::Bootstrap;
+use super::maker::{AUTOUPDATE, Maker, RBAC};
 
 const CONFIG_MAP: &str = "extension-apiserver-authentication";
 const READER: &str = "extension-apiserver-authentication-reader";
@@ -26,7 +27,7 @@ pub(super) fn make(maker: &mut Maker, facts: &Bootstrap) {
     maker.current("", "configmaps", "kube-system", &["data"], trust);
     let metadata = |name: &str| {
         json!({"name": name, "namespace": "kube-system", "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-            "annotations": {super::AUTOUPDATE: "true"}})
+            "annotations": {AUTOUPDATE: "true"}})
     };
     let role = json!({"metadata": metadata(READER), "rules": [{"apiGroups": [""], "resources": ["configmaps"],
         "resourceNames": [CONFIG_MAP], "verbs": ["get", "list", "watch"]}]});
