@@ -25,9 +25,9 @@ pub fn release() -> Result<PathBuf> {
         "--",
         "-C",
         "target-feature=+crt-static",
+        // Less to read at every start and to hold while idle: relative relocations in a few bytes, functions that are alike once.
         "-C",
-        // A million and a half bytes less to read at every start.
-        "link-arg=-Wl,-z,pack-relative-relocs",
+        "link-arg=-Wl,-z,pack-relative-relocs,--icf=all",
     ]))?;
     Ok(target_dir()?.join("release/stead"))
 }
