@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 use http::StatusCode;
 
-use crate::{Lesson, files, own_name, serve};
+use crate::lesson::{Lesson, own_name};
+use crate::{files, serve};
 
 pub fn run(lesson: &Lesson) -> Result<()> {
     let file = lesson.dir.join("count");

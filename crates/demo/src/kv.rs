@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use http::{Method, StatusCode};
 
+use crate::lesson::{Lesson, own_name};
 use crate::serve::{Answer, Ask};
-use crate::{Lesson, files, own_name, serve};
+use crate::{files, serve};
 
 pub fn run(lesson: &Lesson) -> Result<()> {
     let dir = lesson.dir.join("keys");

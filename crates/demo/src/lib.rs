@@ -6,16 +6,17 @@
 mod counter;
 mod files;
 mod kv;
+mod lesson;
 mod logger;
 mod lookup;
 mod random;
 mod serve;
 mod tools;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use lesson::Lesson;
 
 const HELP: &str = "\
 Lessons (HTTP on port 8080, or --port N):
@@ -61,32 +62,4 @@ fn dispatch(args: &[String]) -> Result<()> {
         ("id", []) => tools::id(),
         _ => bail!("there is no such program, or it is used otherwise:\n{HELP}"),
     }
-}
-
-/// The flags that lessons share.
-pub(crate) struct Lesson {
-    pub dir: PathBuf,
-    pub port: u16,
-}
-
-impl Lesson {
-    fn parse(flags: &[String], dir: &str) -> Result<Lesson> {
-        let mut lesson = Lesson { dir: dir.into(), port: 8080 };
-        let mut flags = flags.iter();
-        while let Some(flag) = flags.next() {
-            let value = flags.next().with_context(|| format!("{flag} needs a value"))?;
-            match flag.as_str() {
-                "--dir" => lesson.dir = value.into(),
-                "--port" => lesson.port = value.parse().with_context(|| format!("{value} is no port"))?,
-                _ => bail!("there is no flag {flag}"),
-            }
-        }
-        Ok(lesson)
-    }
-}
-
-/// The pod's name, which is its host name.
-pub(crate) fn own_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }

@@ -5,7 +5,8 @@
 use anyhow::{Context, Result};
 use http::StatusCode;
 
-use crate::{Lesson, files, own_name, serve};
+use crate::lesson::{Lesson, own_name};
+use crate::{files, serve};
 
 pub fn run(lesson: &Lesson) -> Result<()> {
     std::fs::create_dir_all(&lesson.dir).with_context(|| format!("make {}", lesson.dir.display()))?;

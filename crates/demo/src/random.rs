@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use http::StatusCode;
 use serde_json::json;
 
-use crate::{Lesson, files, own_name, serve};
+use crate::lesson::{Lesson, own_name};
+use crate::{files, serve};
 
 pub fn run(lesson: &Lesson) -> Result<()> {
     let log = std::env::var_os("LOG_FILE").map(PathBuf::from);

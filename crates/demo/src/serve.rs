@@ -35,11 +35,11 @@ pub fn serve(port: u16, answer: impl Fn(Ask) -> Answer + Send + Sync + 'static) 
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let listener = listen(port).await?;
-        println!("{} listens on port {port}", crate::own_name());
+        println!("{} listens on port {port}", crate::lesson::own_name());
         tokio::select! {
             () = accept(listener, Arc::new(answer)) => {}
-            _ = terminate.recv() => println!("{} was told to stop", crate::own_name()),
-            _ = interrupt.recv() => println!("{} was interrupted", crate::own_name()),
+            _ = terminate.recv() => println!("{} was told to stop", crate::lesson::own_name()),
+            _ = interrupt.recv() => println!("{} was interrupted", crate::lesson::own_name()),
         }
         Ok(())
     })
