@@ -6,9 +6,9 @@ use anyhow::Result;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::Plan;
 use crate::client::Target;
 use crate::crud::{appears, make_namespace, remove_namespace};
+use crate::plan::Plan;
 use crate::stats::measure;
 
 const NAMESPACE: &str = "stead-bench-contract";

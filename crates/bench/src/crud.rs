@@ -7,9 +7,9 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::json;
 
-use crate::Plan;
 use crate::client::{Connection, Target};
 use crate::form::item_mark;
+use crate::plan::Plan;
 use crate::process::memory;
 use crate::scan::Words;
 use crate::stats::{measure, report};

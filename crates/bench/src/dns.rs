@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::Plan;
 use crate::client::{Connection, Target};
 use crate::crud::{make_namespace, remove_namespace};
+use crate::plan::Plan;
 use crate::stats::report;
 
 const NAMESPACE: &str = "stead-bench-dns";

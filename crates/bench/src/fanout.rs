@@ -10,10 +10,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use crate::Plan;
 use crate::client::{Connection, Target};
 use crate::crud::{make_namespace, remove_namespace};
 use crate::form::Events;
+use crate::plan::Plan;
 use crate::scan::SAMPLE_EVERY;
 use crate::stats::report;
 

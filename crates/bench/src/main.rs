@@ -11,6 +11,7 @@ mod dns;
 mod fanout;
 mod form;
 mod kubelet;
+mod plan;
 mod process;
 mod scan;
 mod sets;
@@ -19,6 +20,7 @@ mod stats;
 use anyhow::{Context, Result, bail};
 
 use client::Target;
+use plan::Plan;
 use stead_api::Format;
 
 const HELP: &str = "\
@@ -40,23 +42,6 @@ suites: crud watch sets apply custom dns idle startup all (crud watch sets)
   --start CMD       command of startup: returns when the API answers; measured with --stop CMD between runs
   --stop CMD
 ";
-
-/// What to measure, and how much of it.
-pub struct Plan {
-    pub objects: usize,
-    /// Gets and patches; None: as many as objects.
-    pub calls: Option<usize>,
-    pub keep: bool,
-    pub workers: usize,
-    pub watchers: usize,
-    pub changes: usize,
-    pub pods: usize,
-    pub pids: Vec<u32>,
-    pub seconds: u64,
-    pub via: Option<String>,
-    pub start: Option<String>,
-    pub stop: Option<String>,
-}
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
-use crate::Plan;
+use crate::plan::Plan;
 use crate::stats::report;
 
 const STARTS: usize = 5;

@@ -7,11 +7,11 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use crate::Plan;
 use crate::client::Target;
 use crate::crud::{make_namespace, remove_namespace};
 use crate::form::Events;
 use crate::kubelet::{Kubelet, NODE};
+use crate::plan::Plan;
 use crate::stats::report;
 
 const NAMESPACE: &str = "stead-bench-sets";
