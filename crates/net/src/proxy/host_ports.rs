@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use stead_api::{Key, KindName, Object, Revision};
 use stead_store::Head;
 
-use super::{Endpoint, PortId, Protocol, ServicePort};
+use super::ruleset::{Endpoint, PortId, Protocol, ServicePort};
 
 const PODS: KindName = "pods";
 

@@ -15,7 +15,7 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use stead_store::Head;
 
 use super::host_ports::HostPorts;
-use super::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
+use super::ruleset::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
 use crate::catalog::{self, Catalog, Entry, ServiceKey};
 
 /// `sessionAffinityConfig.clientIP.timeoutSeconds` where it is not set (N-08).
