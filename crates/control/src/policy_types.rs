@@ -5,7 +5,8 @@
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use serde_json::{Value, json};
 use stead_api::Key;
-use stead_kinds::admissionpolicy::{Policy, misfits};
+use stead_kinds::admissionpolicy::Policy;
+use stead_kinds::policy_types::misfits;
 
 use crate::names::VALIDATING_POLICY;
 use crate::plan::{Controller, Plan, Settles, View, Watch};

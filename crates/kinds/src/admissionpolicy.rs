@@ -1,10 +1,8 @@
 //! ValidatingAdmissionPolicy, MutatingAdmissionPolicy and their bindings.
 
 mod policy;
-mod types;
 
 pub use policy::{Mutation, Policy, Programs, Validation};
-pub use types::misfits;
 
 use k8s_openapi::api::admissionregistration::v1::{
     MatchResources, MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, NamedRuleWithOperations, ParamKind,

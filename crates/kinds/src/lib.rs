@@ -84,6 +84,7 @@ pub mod plain;
 pub mod pod;
 pub mod poddisruptionbudget;
 pub mod podtemplate;
+pub mod policy_types;
 pub mod rbac;
 pub mod registry;
 pub mod replicaset;
