@@ -1,51 +1,17 @@
 //! What only the administrator on this machine may ask: `/-/status` and `/-/down`, over the data directory's socket.
 
-use std::time::{Duration, Instant};
-
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::Server;
 use crate::out::Out;
 
-/// How the server shall end.
-pub struct Down {
-    pub containers: Containers,
-    /// Told when all is stopped, or what could not be.
-    pub done: oneshot::Sender<Result<(), String>>,
-}
+mod down;
 
-/// What becomes of the containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Containers {
-    /// They run on; the next server adopts them.
-    Keep,
-    /// They are stopped in order, each with its pod's grace, but no longer than this.
-    Stop { within: Option<Duration> },
-}
-
-impl Containers {
-    /// `keepContainers=true`, `gracePeriodSeconds=N` or nothing.
-    fn of_query(query: Option<&str>) -> Option<Containers> {
-        match query.unwrap_or_default().split_once('=') {
-            None => Some(Containers::Stop { within: None }),
-            Some(("keepContainers", "true")) => Some(Containers::Keep),
-            Some(("gracePeriodSeconds", seconds)) => {
-                Some(Containers::Stop { within: Some(Duration::from_secs(seconds.parse().ok()?)) })
-            }
-            Some(_) => None,
-        }
-    }
-}
-
-pub struct Admin {
-    pub started: Instant,
-    pub url: String,
-    pub down: mpsc::Sender<Down>,
-}
+pub use down::{Admin, Containers, Down};
 
 /// Answers a path of the administrator's, or None.
 pub async fn serve(server: &Server, path: &str, query: Option<&str>) -> Option<Response<Out>> {

@@ -3,6 +3,7 @@
 //! Guarantees: without a policy nothing of this is touched. A request that a policy names is written at its stages; a slow disk
 //! holds up no request: what does not fit into the buffer is dropped, and how much that was is said in the server's log.
 
+mod answer;
 mod sink;
 
 use std::net::SocketAddr;
@@ -10,15 +11,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use stead_api::{Noted, Notes, Request, Status, Target, User, Verb};
+use stead_api::{Noted, Request, Status, Target, User, Verb};
 use stead_apiserver::audit::{Level, Policy, Stage, Verdict};
 use stead_apiserver::{Attributes, Head, Reply, access};
 
 use crate::clock;
-use crate::out::Out;
 use sink::Sink;
 
 pub use sink::Options;
@@ -168,32 +168,6 @@ impl Trail {
             object.as_object_mut().map(|map| map.shift_remove("items"));
         }
         object
-    }
-
-    /// Writes the end, or for an answer that goes on the beginning: its end is written when it ends.
-    pub fn finish(mut self, response: Response<Out>, notes: Notes) -> Response<Out> {
-        for (key, text) in notes {
-            self.event["annotations"][key] = json!(text);
-        }
-        let code = response.status().as_u16();
-        let (mut head, body) = response.into_parts();
-        if let Ok(id) = HeaderValue::from_str(&self.id) {
-            head.headers.insert(AUDIT_ID, id);
-        }
-        if self.event["responseStatus"].is_null() {
-            self.event["responseStatus"] = json!({"metadata": {}, "code": code});
-        }
-        let body = match body {
-            Out::Watch(_) | Out::Stream(_) => {
-                self.write(Stage::ResponseStarted, None);
-                Out::Followed(Box::new(body), Box::new(self))
-            }
-            whole => {
-                self.end();
-                whole
-            }
-        };
-        Response::from_parts(head, body)
     }
 
     fn end(&mut self) {

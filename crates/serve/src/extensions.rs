@@ -7,19 +7,17 @@
 mod attend;
 mod call;
 mod learn;
+mod map;
 mod sweep;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use stead_api::{Request, Status, Target, User};
-use stead_apiserver::{Extension, Head, Known, Reply, Told};
+use stead_apiserver::{Extension, Head, Reply};
 
 use crate::Server;
 use crate::forward::{FORWARDED_URI, forward};
@@ -28,46 +26,13 @@ use crate::out::Out;
 use crate::outbound::Failure;
 
 pub use attend::start;
+pub use map::Extensions;
 pub use sweep::sweep;
 
 use call::place;
 
 /// The name that documents are asked for under.
 const AGGREGATOR: &str = "system:aggregator";
-
-/// What is known of extensions, by the names of their APIServices.
-#[derive(Default)]
-pub struct Extensions {
-    routes: ArcSwap<BTreeMap<String, Extension>>,
-    told: Mutex<BTreeMap<String, Told>>,
-    /// Calls so far: they take a Service's endpoints in turn.
-    turn: AtomicUsize,
-    /// The namespaces that extensions are being asked about.
-    sweeping: Mutex<BTreeSet<String>>,
-}
-
-impl Extensions {
-    pub fn is_empty(&self) -> bool {
-        self.routes.load().is_empty()
-    }
-
-    /// The extension that answers for a path.
-    fn of_path(&self, path: &str) -> Option<Extension> {
-        let mut parts = path.split('/').filter(|part| !part.is_empty());
-        let name = match (parts.next()?, parts.next()?, parts.next()) {
-            ("apis", group, Some(version)) => format!("{version}.{group}"),
-            ("api", version, _) => format!("{version}."),
-            _ => return None,
-        };
-        self.routes.load().get(&name).cloned()
-    }
-
-    fn known(&self) -> Vec<Known> {
-        let told = self.told.lock().unwrap_or_else(|e| e.into_inner());
-        let routes = self.routes.load();
-        routes.values().map(|one| (one.clone(), told.get(&one.name).cloned().unwrap_or_default())).collect()
-    }
-}
 
 /// Whether a path's document is another server's own.
 fn document_of(path: &str) -> Option<&str> {

@@ -38,7 +38,7 @@ pub fn serve_authorized(server: &Server, request: &Request) -> Result<Option<Res
         return Err(Status::method_not_allowed());
     }
     let answer = match path.as_str() {
-        "/metrics" => text("text/plain; version=0.0.4; charset=utf-8", crate::metrics::all(server)),
+        "/metrics" => text("text/plain; version=0.0.4; charset=utf-8", crate::metrics::text::all(server)),
         "/metrics/slis" => text("text/plain; version=0.0.4; charset=utf-8", indicators(server)),
         "/openid/v1/jwks" => cached("application/jwk-set+json", server.signer.key_set().to_string()),
         "/.well-known/openid-configuration" => cached("application/json", issuer()),

@@ -37,6 +37,7 @@ pub mod proxied;
 pub mod run;
 pub mod say;
 mod seal;
+mod server;
 pub mod services;
 pub mod stop;
 pub mod streams;
@@ -46,38 +47,7 @@ pub mod usage;
 pub mod watch;
 pub mod webhooks;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use stead_api::User;
-use stead_host::Host;
-
 pub use config::Options;
 pub use run::run;
+pub use server::{KUBERNETES_VERSION, Server};
 pub use stop::{forget, stop};
-
-/// The version whose API is served.
-pub const KUBERNETES_VERSION: &str = "v1.36";
-
-/// What every connection shares.
-pub struct Server {
-    pub plane: plane::PlaneHandle,
-    pub signer: token::Signer,
-    pub anonymous: Arc<User>,
-    /// Who comes over the data directory's socket.
-    pub administrator: Arc<User>,
-    pub admin: admin::Admin,
-    /// The machines of this process's nodes, by node name.
-    pub hosts: std::sync::OnceLock<BTreeMap<String, Arc<Host>>>,
-    pub ends: streams::Ends,
-    /// None: nobody asked for an audit log.
-    pub audit: Option<Arc<audit::Audit>>,
-    /// The connections that the server itself makes.
-    pub outbound: outbound::Outbound,
-    pub front_proxy: front_proxy::FrontProxy,
-    pub metrics: metrics::Metrics,
-    pub fairness: Arc<fairness::Fairness>,
-    /// What pods and nodes were found to use.
-    pub meter: usage::Meter,
-    pub extensions: extensions::Extensions,
-}

@@ -9,7 +9,7 @@ mod histogram;
 mod labels;
 mod process;
 pub mod table;
-mod text;
+pub mod text;
 
 pub use family::family;
 pub use process::facts as process_facts;
@@ -23,7 +23,6 @@ use stead_apiserver::Head;
 use histogram::Histogram;
 use labels::Labels;
 use table::Table;
-pub use text::all;
 
 #[derive(Default)]
 pub struct Metrics {

@@ -3,10 +3,9 @@
 //! The API server's decision (may they, which pod, which container) comes from the head; the bytes go between the client's
 //! connection and the node's machine. Rules: behaviour rows K-06 to K-09.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -25,31 +24,17 @@ use stead_stream::{
     Streams,
 };
 use tokio::io::{AsyncWriteExt, copy, copy_bidirectional};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::Server;
 use crate::out::Out;
 
+mod ends;
+
+pub use ends::Ends;
+
 /// Chunks of a log on their way to a client.
 const LOG_CHUNKS_MAX: usize = 4;
-
-/// Tells followers of a log that its container has ended.
-#[derive(Default)]
-pub struct Ends(Mutex<BTreeMap<ContainerRef, watch::Sender<bool>>>);
-
-impl Ends {
-    fn follow(&self, container: &ContainerRef) -> watch::Receiver<bool> {
-        let mut ends = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        ends.retain(|_, sender| sender.receiver_count() > 0);
-        ends.entry(container.clone()).or_insert_with(|| watch::channel(false).0).subscribe()
-    }
-
-    pub fn ended(&self, container: &ContainerRef) {
-        if let Some(sender) = self.0.lock().unwrap_or_else(|e| e.into_inner()).remove(container) {
-            sender.send_replace(true);
-        }
-    }
-}
 
 /// Whether a request wants its connection for itself.
 pub fn is_upgrade(request: &Request) -> bool {

@@ -4,23 +4,25 @@
 //! Nothing is measured while nobody asks. Use of processors is the difference of two looks: the last one, if it was not long
 //! ago, or else one that is taken a moment before the answer.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use stead_api::{LabelSelector, Request, Resource, Status};
 use stead_apiserver::{Extension, Known, Told};
 use stead_host::usage::Usage;
-use tokio::sync::Mutex;
 
-use crate::kubelet::{PodUsage, usage_of_node, usage_of_pods};
+use crate::kubelet::{usage_of_node, usage_of_pods};
 use crate::out::Out;
 use crate::{Server, clock};
+
+mod looks;
+
+use looks::Look;
+pub use looks::Meter;
 
 const GROUP: &str = "metrics.k8s.io";
 const VERSION: &str = "v1beta1";
@@ -28,17 +30,6 @@ const PATH: &str = "/apis/metrics.k8s.io/v1beta1";
 /// Two looks lie at least so far apart, and no further.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
 const WINDOW_MAX: Duration = Duration::from_secs(120);
-
-/// The last two looks at what is used.
-#[derive(Default)]
-pub struct Meter(Mutex<VecDeque<Arc<Look>>>);
-
-struct Look {
-    at: Instant,
-    time: Timestamp,
-    nodes: Vec<(String, Usage)>,
-    pods: Vec<PodUsage>,
-}
 
 fn look(server: &Server) -> Look {
     let mut look = Look { at: Instant::now(), time: clock::now(), nodes: Vec::new(), pods: Vec::new() };

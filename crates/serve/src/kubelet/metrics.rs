@@ -5,7 +5,8 @@ use std::fmt::Write;
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use stead_host::Host;
 
-use super::{PodUsage, usage_of_node, usage_of_pods};
+use super::measure::{usage_of_node, usage_of_pods};
+use super::used::PodUsage;
 use crate::Server;
 use crate::metrics::{family, process_facts};
 
