@@ -4,12 +4,13 @@
 //! why it was called, cannot fail and does nothing itself; `plane.rs` applies plans through the same write path as a user's
 //! request (One path).
 //!
-//! Start with `plan.rs` (the words) and `plane.rs` (the loop); then each controller is one file and one line in `ALL`.
+//! Start with `plan.rs` (the words) and `plane.rs` (the loop); then each controller is one file and one line in `all.rs`.
 
 pub mod names;
 pub mod plan;
 pub mod plane;
 
+mod all;
 mod apiservice;
 mod autoscaler;
 mod bootstrap_signer;
@@ -46,50 +47,10 @@ mod volume;
 #[cfg(test)]
 mod fixture;
 
+pub use all::ALL;
 pub use content::Content;
 pub use effect::{CertificateOrder, Effect, Sweep, Work};
 pub use parking::CallId;
 pub use plan::{Action, Controller, EventType, Note, Plan, Settles, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
 pub use queue::Tally;
-
-/// Every controller. Their order is the order within a round.
-pub const ALL: &[Controller] = &[
-    // Pods need their namespace's account, so this one comes first.
-    namespace::CONTROLLER,
-    statefulset::CONTROLLER,
-    deployment::CONTROLLER,
-    replicaset::CONTROLLER,
-    replicaset::OF_CONTROLLERS,
-    daemonset::CONTROLLER,
-    cronjob::CONTROLLER,
-    job::CONTROLLER,
-    job::ttl::CONTROLLER,
-    // The scheduler promises a node to claims before they are looked at.
-    scheduler::CONTROLLER,
-    volume::ephemeral::CONTROLLER,
-    volume::CONTROLLER,
-    service_address::CONTROLLER,
-    endpointslice::CONTROLLER,
-    endpoints::CONTROLLER,
-    endpointslice::mirror::CONTROLLER,
-    node::CONTROLLER,
-    node::eviction::CONTROLLER,
-    disruption::CONTROLLER,
-    quota::CONTROLLER,
-    autoscaler::CONTROLLER,
-    clusterrole::CONTROLLER,
-    definition::CONTROLLER,
-    token_secret::CONTROLLER,
-    bootstrap_signer::CLEANER,
-    bootstrap_signer::SIGNER,
-    certificates::approver::CONTROLLER,
-    certificates::signer::CONTROLLER,
-    certificates::cleaner::CONTROLLER,
-    apiservice::CONTROLLER,
-    policy_types::CONTROLLER,
-    flowcontrol::CONTROLLER,
-    garbage::CONTROLLER,
-    garbage::pods::CONTROLLER,
-    garbage::expiry::CONTROLLER,
-];

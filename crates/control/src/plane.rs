@@ -74,7 +74,7 @@ impl Plane {
         revision: Revision,
         records: impl IntoIterator<Item = Record>,
     ) -> Result<Plane, Corrupt> {
-        Plane::restore_with(crate::ALL, seed, cluster, revision, records)
+        Plane::restore_with(crate::all::ALL, seed, cluster, revision, records)
     }
 
     /// The same with other controllers.

@@ -9,23 +9,27 @@
 //! Upstream: pkg/scheduler, its default filter and score plugins; messages as its events print them. Preemption is not done.
 
 mod affinity;
+mod claims;
 mod filter;
+mod place;
 mod resources;
 mod score;
 mod terms;
 mod volumes;
 
+pub(crate) use claims::{SELECTED_NODE, claim_names};
 pub(crate) use filter::is_ready;
 pub(crate) use terms::{node_matches, node_selector_matches, tolerates};
-pub(crate) use volumes::{SELECTED_NODE, claim_names};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 use stead_api::{Key, Object};
 use stead_store::Event;
+
+use place::{Place, Wanted};
 
 use crate::facts;
 use crate::names::{CLAIM, NODE, POD, STORAGE_CLASS, VOLUME};
@@ -133,46 +137,9 @@ fn woken_by_volume(view: &View, event: &Event) -> Vec<Key> {
 
 fn users_of_claims(view: &View, namespace: &str) -> Vec<Key> {
     let uses_claims = |pod: &&Arc<Object>| {
-        (namespace.is_empty() || &*pod.key.namespace == namespace) && volumes::uses_claims(&pod.view::<Pod>())
+        (namespace.is_empty() || &*pod.key.namespace == namespace) && claims::uses_claims(&pod.view::<Pod>())
     };
     waiting(view).filter(uses_claims).map(|pod| pod.key.clone()).collect()
-}
-
-/// A pod to be placed, with what every node is asked about it.
-pub(crate) struct Wanted<'a> {
-    pub view: View<'a>,
-    pub object: &'a Arc<Object>,
-    pub pod: Arc<Pod>,
-    pub requests: resources::Amounts,
-    pub claims: volumes::Claims<'a>,
-}
-
-impl Wanted<'_> {
-    pub fn spec(&self) -> &PodSpec {
-        self.pod.spec.as_ref().expect("checked at the start of reconcile")
-    }
-}
-
-/// A node with the pods on it that still hold something.
-pub(crate) struct Place<'a> {
-    pub object: &'a Arc<Object>,
-    pub node: Arc<Node>,
-    pub pods: Vec<(&'a Arc<Object>, Arc<Pod>)>,
-}
-
-impl<'a> Place<'a> {
-    fn of(view: &View<'a>, object: &'a Arc<Object>) -> Place<'a> {
-        let pods = facts::with_field(view, POD, "spec.nodeName", &object.key.name)
-            .into_iter()
-            .map(|pod| (pod, pod.view::<Pod>()))
-            .filter(|(_, pod)| !facts::is_finished(pod))
-            .collect();
-        Place { object, node: object.view::<Node>(), pods }
-    }
-
-    pub fn label(&self, key: &str) -> Option<&str> {
-        self.object.meta.label(key)
-    }
 }
 
 fn reconcile(view: &View, key: &Key) -> Plan {
@@ -191,7 +158,7 @@ fn reconcile(view: &View, key: &Key) -> Plan {
             None,
         );
     }
-    let claims = match volumes::claims(view, object, &pod) {
+    let claims = match claims::claims(view, object, &pod) {
         Ok(claims) => claims,
         Err(why) => return refused(view, object, &Refusal::Everywhere(why)),
     };

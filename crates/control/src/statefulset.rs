@@ -14,22 +14,23 @@
 mod replica;
 pub(crate) mod revision;
 mod rollout;
+mod set;
 mod status;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::Value;
 use stead_api::{Key, LabelSelector, Object};
 use stead_store::Event;
 
-use crate::facts::{self, Availability};
+use crate::facts;
 use crate::names::{CLAIM, CONTROLLER_REVISION, POD, STATEFUL_SET};
-use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
+use crate::plan::{Controller, Plan, Settles, View, Watch};
 
 pub(crate) use revision::Fnv32;
 use revision::Revisions;
+use set::{Member, Set, selector, wake_when_available};
 
 /// How many pods one plan makes or removes under Parallel (upstream: slow-start batches of up to 500).
 const PODS_PER_PLAN_MAX: usize = 100;
@@ -97,102 +98,6 @@ fn owners(event: &Event) -> Vec<Key> {
         }
     }
     keys
-}
-
-fn selector(set: &StatefulSet) -> LabelSelector {
-    let selector = set.spec.as_ref().map(|spec| &spec.selector);
-    LabelSelector::from_typed(selector).unwrap_or(LabelSelector::Nothing)
-}
-
-/// A StatefulSet with everything that its phases ask for.
-pub(crate) struct Set<'a> {
-    view: View<'a>,
-    object: &'a Arc<Object>,
-    typed: Arc<StatefulSet>,
-    /// The JSON, for the template exactly as the user wrote it.
-    value: Value,
-    selector: LabelSelector,
-}
-
-impl<'a> Set<'a> {
-    fn of(view: View<'a>, object: &'a Arc<Object>) -> Set<'a> {
-        let typed = object.view::<StatefulSet>();
-        let selector = selector(&typed);
-        Set { view, object, value: object.value(), typed, selector }
-    }
-
-    fn name(&self) -> &'a str {
-        &self.object.key.name
-    }
-
-    fn namespace(&self) -> &'a str {
-        &self.object.key.namespace
-    }
-
-    fn owner_reference(&self) -> Value {
-        facts::controller_reference("apps/v1", "StatefulSet", self.object)
-    }
-
-    fn spec(&self) -> Option<&StatefulSetSpec> {
-        self.typed.spec.as_ref()
-    }
-
-    fn replicas(&self) -> i64 {
-        i64::from(self.spec().and_then(|s| s.replicas).unwrap_or(1).max(0))
-    }
-
-    /// The first ordinal (S-12).
-    fn start(&self) -> i64 {
-        i64::from(self.spec().and_then(|s| s.ordinals.as_ref()).and_then(|o| o.start).unwrap_or(0))
-    }
-
-    fn has_ordinal(&self, ordinal: i64) -> bool {
-        (self.start()..self.start() + self.replicas()).contains(&ordinal)
-    }
-
-    fn is_ordered(&self) -> bool {
-        self.spec().and_then(|s| s.pod_management_policy.as_deref()) != Some("Parallel")
-    }
-
-    fn is_on_delete(&self) -> bool {
-        let strategy = self.spec().and_then(|s| s.update_strategy.as_ref());
-        strategy.and_then(|s| s.type_.as_deref()) == Some("OnDelete")
-    }
-
-    fn min_ready_seconds(&self) -> i32 {
-        self.spec().and_then(|s| s.min_ready_seconds).unwrap_or(0)
-    }
-}
-
-/// A pod of the set.
-pub(crate) struct Member<'a> {
-    object: &'a Arc<Object>,
-    pod: Arc<Pod>,
-    ordinal: i64,
-    availability: Availability,
-}
-
-impl Member<'_> {
-    fn is_terminating(&self) -> bool {
-        self.object.meta.is_deleting()
-    }
-
-    fn is_running_and_ready(&self) -> bool {
-        facts::phase(&self.pod) == "Running" && self.availability != Availability::NotReady
-    }
-
-    fn is_running_and_available(&self) -> bool {
-        facts::phase(&self.pod) == "Running" && self.availability == Availability::Available
-    }
-
-    /// Running, ready and not on its way out.
-    fn is_healthy(&self) -> bool {
-        self.is_running_and_ready() && !self.is_terminating()
-    }
-
-    fn revision(&self) -> &str {
-        self.object.meta.label(revision::REVISION_LABEL).unwrap_or_default()
-    }
 }
 
 fn reconcile(view: &View, key: &Key) -> Plan {
@@ -343,20 +248,6 @@ fn remove_condemned(set: &Set, replicas: &[Option<&Member>], condemned: &[&Membe
         }
     }
     removed == 0
-}
-
-fn wake_when_available(member: &Member, plan: &mut Plan) {
-    if let Availability::At(at) = member.availability {
-        plan.wake(at);
-    }
-}
-
-/// An event about the set: `SuccessfulCreate` and its like (B-36).
-fn note(set: &Set, is_success: bool, reason: &'static str, message: String) -> Note {
-    match is_success {
-        true => Note::normal(&set.object.key, reason, message),
-        false => Note::warning(&set.object.key, reason, message),
-    }
 }
 
 #[cfg(test)]

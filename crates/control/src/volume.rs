@@ -14,23 +14,21 @@
 mod claim;
 pub mod ephemeral;
 pub mod matching;
+mod objects;
 mod persistent;
 mod provision;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use stead_api::{Key, Object};
 use stead_store::Event;
 
-use crate::facts;
+use objects::{claim_spec, has_finalizer};
+
 use crate::names::{CLAIM, DIRECTORY_PROVISIONER, NODE, POD, STORAGE_CLASS, VOLUME, VOLUMES_DIRECTORY};
 use crate::plan::{Controller, Plan, Settles, View, Watch};
 use crate::scheduler::{SELECTED_NODE, claim_names};
-
-/// Keeps a volume while a claim is bound to it (V-13).
-const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 
 pub const CONTROLLER: Controller = Controller {
     name: "persistentvolume-controller",
@@ -104,57 +102,6 @@ fn woken_by_node(view: &View, event: &Event) -> Vec<Key> {
 
 fn unbound<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
     view.snapshot.list(CLAIM, "").filter(|claim| !matching::is_bound(claim))
-}
-
-fn claim_spec(claim: &Object) -> k8s_openapi::api::core::v1::PersistentVolumeClaimSpec {
-    claim.view::<PersistentVolumeClaim>().spec.clone().unwrap_or_default()
-}
-
-fn has_finalizer(object: &Object, name: &str) -> bool {
-    object.meta.finalizers.iter().any(|finalizer| finalizer == name)
-}
-
-fn with_finalizer(object: &Object, name: &str) -> serde_json::Value {
-    let mut value = object.value();
-    let finalizers = &mut value["metadata"]["finalizers"];
-    match finalizers.as_array_mut() {
-        Some(list) => list.push(name.into()),
-        None => *finalizers = serde_json::json!([name]),
-    }
-    value
-}
-
-fn without_finalizer(object: &Object, name: &str) -> serde_json::Value {
-    let mut value = object.value();
-    if let Some(list) = value["metadata"]["finalizers"].as_array_mut() {
-        list.retain(|finalizer| finalizer != name);
-    }
-    value
-}
-
-/// The class that claims without one get: the newest of those marked as default, then by name (V-03).
-fn default_class<'a>(view: &View<'a>) -> Option<&'a Arc<Object>> {
-    let is_default =
-        |class: &&Arc<Object>| class.meta.annotation("storageclass.kubernetes.io/is-default-class") == Some("true");
-    view.snapshot.list(STORAGE_CLASS, "").filter(is_default).min_by_key(|class| {
-        let age = class.meta.creation_timestamp.map(std::cmp::Reverse);
-        (age, class.key.name.clone())
-    })
-}
-
-fn class_of<'a>(view: &View<'a>, claim: &Object) -> Option<(&'a Arc<Object>, Arc<StorageClass>)> {
-    let name = claim_spec(claim).storage_class_name.unwrap_or_default();
-    let class = view.get(STORAGE_CLASS, "", &name)?;
-    Some((class, class.view::<StorageClass>()))
-}
-
-/// Was such an event recorded about the object? What is said once per state is not said again at every look.
-fn was_told(view: &View, about: &Object, reason: &str) -> bool {
-    let events = facts::with_field(view, crate::names::EVENT, "involvedObject.uid", &about.meta.uid);
-    events.iter().any(|event| match event.field("reason") {
-        Some(text) => text == reason,
-        None => event.value()["reason"] == reason,
-    })
 }
 
 #[cfg(test)]

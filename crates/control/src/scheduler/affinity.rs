@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{Affinity, Pod, PodAffinityTerm, TopologySpreadC
 use stead_api::selector::{Operator, Requirement};
 use stead_api::{LabelSelector, Object};
 
+use super::place::{Place, Wanted};
 use super::terms::{matches, node_matches, selector, tolerates};
-use super::{Place, Wanted};
 use crate::facts;
 use crate::names::{NAMESPACE, NODE, POD};
 use crate::plan::View;

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 
 use super::affinity::{self, Surroundings};
+use super::place::{Place, Wanted};
 use super::resources::{self, Amounts};
 use super::terms::{node_matches, tolerates};
-use super::{Place, Wanted, volumes};
+use super::volumes;
 
 pub struct Refusal {
     pub reasons: Vec<String>,

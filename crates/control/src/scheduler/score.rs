@@ -6,8 +6,9 @@
 
 use super::affinity::{self, Surroundings};
 use super::filter::used;
+use super::place::{Place, Wanted};
+use super::resources;
 use super::terms::{self, tolerates};
-use super::{Place, Wanted, resources};
 
 pub fn best<'a>(wanted: &Wanted, mut feasible: Vec<Place<'a>>, surroundings: &Surroundings) -> Option<Place<'a>> {
     if feasible.len() <= 1 {

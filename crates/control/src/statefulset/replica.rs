@@ -5,8 +5,8 @@
 use serde_json::{Value, json};
 use stead_api::Object;
 
-use super::revision::{REVISION_LABEL, Revisions};
-use super::{Member, Set, note};
+use super::revision::Revisions;
+use super::set::{Member, REVISION_LABEL, Set, note};
 use crate::facts;
 use crate::names::{CLAIM, POD};
 use crate::plan::{Action, Note, Plan};

@@ -10,13 +10,11 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Map, Value, json};
 use stead_api::Object;
 
-use super::{Member, Set};
+use super::set::{Member, Set};
 use crate::facts;
 use crate::names::CONTROLLER_REVISION;
 use crate::plan::Plan;
 
-/// On pods: the name of their revision (B-02).
-pub const REVISION_LABEL: &str = "controller-revision-hash";
 /// On revisions: the hash alone (CR-03).
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 const PREFIX_MAX: usize = 223;

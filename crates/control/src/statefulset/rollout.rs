@@ -12,8 +12,9 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use stead_api::IntOrPercent;
 
+use super::replica;
 use super::revision::Revisions;
-use super::{Member, Set, replica, wake_when_available};
+use super::set::{Member, Set, wake_when_available};
 use crate::plan::Plan;
 
 pub fn replace(set: &Set, replicas: &[Option<&Member>], revisions: &Revisions, plan: &mut Plan) {

@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::revision::Revisions;
-use super::{Member, Set, wake_when_available};
+use super::set::{Member, Set, wake_when_available};
 use crate::facts;
 use crate::names::STATEFUL_SET;
 use crate::plan::Plan;

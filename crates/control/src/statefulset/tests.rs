@@ -1,5 +1,5 @@
 use expect_test::{Expect, expect};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::fixture::{World, show};
@@ -31,8 +31,8 @@ fn world(text: &str) -> World {
     }
     let pods: Vec<Value> = world.store.snapshot().list(POD, "").map(|pod| pod.value()).collect();
     for mut pod in pods {
-        if pod["metadata"]["labels"][revision::REVISION_LABEL].is_null() {
-            pod["metadata"]["labels"][revision::REVISION_LABEL] = json!("web-NEW");
+        if pod["metadata"]["labels"][set::REVISION_LABEL].is_null() {
+            pod["metadata"]["labels"][set::REVISION_LABEL] = json!("web-NEW");
         }
         pod["metadata"]["labels"]["statefulset.kubernetes.io/pod-name"] = pod["metadata"]["name"].clone();
         world.put(POD, pod);
@@ -231,7 +231,7 @@ fn a_recreated_pod_below_the_partition_gets_the_old_template_b15_b21() {
     let world = world(text);
     let Some(Action::Create { value, .. }) = plan(&world).actions.into_iter().next_back() else { panic!("no pod") };
     assert_eq!(value["spec"]["containers"][0]["image"], "old");
-    assert_eq!(value["metadata"]["labels"][revision::REVISION_LABEL], "web-OLD");
+    assert_eq!(value["metadata"]["labels"][set::REVISION_LABEL], "web-OLD");
 }
 
 #[test]

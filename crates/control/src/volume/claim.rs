@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use stead_api::Object;
 
 use super::matching::{self, BIND_COMPLETED, BOUND_BY_CONTROLLER};
-use super::{
-    claim_spec, class_of, default_class, has_finalizer, provision, was_told, with_finalizer, without_finalizer,
-};
+use super::objects::{claim_spec, class_of, default_class, has_finalizer, was_told, with_finalizer, without_finalizer};
+use super::provision;
 use crate::names::{CLAIM, DIRECTORY_PROVISIONER, POD, VOLUME};
 use crate::plan::{Note, Plan, View};
 use crate::scheduler::{SELECTED_NODE, claim_names};

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec};
 use serde_json::{Value, json};
 use stead_api::{LabelSelector, Object, Quantity};
 
-use super::claim_spec;
+use super::objects::claim_spec;
 use crate::names::VOLUME;
 use crate::plan::View;
 

@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::PersistentVolume;
 use serde_json::json;
 use stead_api::Object;
 
-use super::{VOLUME_PROTECTION, claim_spec, has_finalizer, matching, provision, with_finalizer, without_finalizer};
+use super::objects::{VOLUME_PROTECTION, claim_spec, has_finalizer, with_finalizer, without_finalizer};
+use super::{matching, provision};
 use crate::names::{CLAIM, DIRECTORY_PROVISIONER, VOLUME};
 use crate::plan::{Note, Plan, View};
 

@@ -10,7 +10,8 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::json;
 use stead_api::Object;
 
-use super::{VOLUME_PROTECTION, claim_spec, matching, was_told};
+use super::matching;
+use super::objects::{VOLUME_PROTECTION, claim_spec, was_told};
 use crate::names::{CLAIM, DIRECTORY_PROVISIONER, NODE, VOLUME, VOLUMES_DIRECTORY};
 use crate::plan::{Action, Note, Plan, View};
 use crate::scheduler::SELECTED_NODE;

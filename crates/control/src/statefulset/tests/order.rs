@@ -63,7 +63,7 @@ fn on_delete_replaces_nothing_and_what_comes_back_is_new_b20_b15() {
     check(&format!("{set}\n pod web-0 owner=web ready {OLD}"), expect![""]);
     let world = world(set);
     let Some(Action::Create { value, .. }) = plan(&world).actions.into_iter().next_back() else { panic!("no pod") };
-    assert_eq!(value["metadata"]["labels"][revision::REVISION_LABEL], "web-NEW");
+    assert_eq!(value["metadata"]["labels"][set::REVISION_LABEL], "web-NEW");
 }
 
 /// ST-07 as it should be: under OnDelete, too, the current revision advances once every pod is at the newest.
