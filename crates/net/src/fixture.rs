@@ -15,6 +15,12 @@ pub struct Cluster {
     slices: BTreeMap<String, usize>,
 }
 
+impl Default for Cluster {
+    fn default() -> Cluster {
+        Cluster::new()
+    }
+}
+
 impl Cluster {
     pub fn new() -> Cluster {
         let mut cluster = Cluster { store: Store::default(), registry: Registry::with([]), slices: BTreeMap::new() };
