@@ -2,8 +2,8 @@
 //!
 //! Guarantees: one shim per container name, by the lock it inherits and holds to its end; the exit is on disk before the socket
 //! closes; nothing of the container (processes, cgroup, libcontainer state) is left when it ends.
-//! Assumes: descriptor 0 is the locked file, 1 the pipe on which the agent waits for [`Started`], 2 a file for its own complaints.
-//! Its socket: a connection that says nothing is told the end by being closed; else one [`Request`] a line, one [`Answer`] a line.
+//! Assumes: descriptor 0 is the locked file, 1 the pipe on which the agent waits for `Started`, 2 a file for its own complaints.
+//! Its socket: a connection that says nothing is told the end by being closed; else one `Request` a line, one `Answer` a line.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
