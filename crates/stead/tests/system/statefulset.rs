@@ -41,6 +41,19 @@ fn rolled_out(cluster: &Cluster) {
     cluster.kubectl("rollout status statefulset/web --timeout=60s").ok();
 }
 
+/// Deletes a pod and waits for the next one of its name. kubectl's own waiting asks for the pod and then for a list: a pod that
+/// comes back between the two, as on a node that has nothing to stop, is to it the old one, and it waits for ever.
+fn replace(cluster: &Cluster, pod: &str) {
+    let old = cluster.value(&format!("pod {pod}"), "{.metadata.uid}");
+    cluster.kubectl(&format!("delete pod {pod} --wait=false")).ok();
+    let uid = format!("kubectl get pod {pod} --ignore-not-found -o jsonpath='{{.metadata.uid}}'");
+    cluster
+        .sh(&format!(
+            "for i in $(seq 600); do new=$({uid}); [ -n \"$new\" ] && [ \"$new\" != {old} ] && exit 0; done; exit 1"
+        ))
+        .ok();
+}
+
 fn set(cluster: &Cluster, path: &str) -> String {
     cluster.value("statefulset web", path)
 }
@@ -163,7 +176,7 @@ fn phased_rollout_b21(cluster: &Cluster) {
     rolled_out(cluster);
     let new = set(cluster, "{.status.updateRevision}");
     assert_eq!(revisions(), format!("{old} {new}"));
-    cluster.kubectl("delete pod web-0").ok();
+    replace(cluster, "web-0");
     cluster.wait("statefulset/web", "jsonpath={.status.readyReplicas}=2");
     assert_eq!(revisions(), format!("{old} {new}"), "below the partition a pod comes back as it was");
     partition(0);
@@ -193,6 +206,6 @@ fn orphans_b24_b28(cluster: &Cluster) {
     cluster.kubectl("label pod web-1 --overwrite app=other").ok();
     cluster.kubectl("wait pod/web-1 --for=jsonpath='{.metadata.labels.app}'=other --timeout=60s").ok();
     cluster.sh("for i in $(seq 600); do [ -z \"$(kubectl get pod web-1 -o jsonpath='{.metadata.ownerReferences}')\" ] && exit 0; done; exit 1").ok();
-    cluster.kubectl("delete pod web-1").ok();
+    replace(cluster, "web-1");
     cluster.wait("statefulset/web", "jsonpath={.status.readyReplicas}=2");
 }
