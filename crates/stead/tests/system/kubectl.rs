@@ -336,10 +336,12 @@ fn deletes(cluster: &Cluster) {
     cluster.kubectl("delete statefulset web --cascade=orphan").says("deleted");
     assert_eq!(cluster.value("pods -l app=web", "{.items[*].metadata.name}"), "web-0 web-1 web-2");
     let uid = cluster.value("pod web-0", "{.metadata.uid}");
-    cluster.apply(WEB);
-    // B-28: the new set adopts the pods that are left, and then has one too many.
+    // B-28: the new set adopts the pods that are left, and then has one too many. Their template is older than the set's.
+    let on_delete = WEB.replace("serviceName: web", "serviceName: web\n  updateStrategy: {type: OnDelete}");
+    cluster.feed("kubectl apply -f -", &on_delete).ok();
     cluster.kubectl("wait pod/web-2 --for=delete --timeout=60s").ok();
     assert_eq!(cluster.value("pod web-0", "{.metadata.uid}"), uid);
+    cluster.apply(WEB);
     cluster.kubectl("delete pod web-1 --force --grace-period=0").says("force deleted");
     cluster.kubectl("rollout status statefulset/web --timeout=90s").ok();
     cluster.kubectl("delete pod tools --now").ok();
