@@ -7,10 +7,7 @@ mod delegation;
 mod facts;
 mod joining;
 mod maker;
-mod roles;
 mod services;
-
-pub(crate) use roles::node_rules;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -22,7 +19,7 @@ pub use delegation::FRONT_PROXY;
 pub use facts::Bootstrap;
 
 use crate::draft::time_text;
-use crate::{Context, legacy_use};
+use crate::{Context, default_roles, legacy_use};
 use maker::{AUTOUPDATE, Maker, RBAC};
 
 /// Makes the initial objects that are missing. Called at every start.
@@ -66,14 +63,14 @@ fn make_roles(maker: &mut Maker) {
         json!({"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
             "annotations": {AUTOUPDATE: "true"}})
     };
-    for (name, rules) in roles::cluster_roles().into_iter().chain(joining::cluster_roles()) {
+    for (name, rules) in default_roles::cluster_roles().into_iter().chain(joining::cluster_roles()) {
         let mut role = json!({"metadata": metadata(name), "rules": rules});
-        if let Some(into) = roles::aggregated_into(name) {
-            role["metadata"]["labels"][roles::aggregation_label(into)] = json!("true");
+        if let Some(into) = default_roles::aggregated_into(name) {
+            role["metadata"]["labels"][default_roles::aggregation_label(into)] = json!("true");
         }
         // The rules of a role that gathers others' are the aggregation controller's from then on.
-        let field = if roles::AGGREGATED.contains(&name) {
-            let selector = json!({"matchLabels": {roles::aggregation_label(name): "true"}});
+        let field = if default_roles::AGGREGATED.contains(&name) {
+            let selector = json!({"matchLabels": {default_roles::aggregation_label(name): "true"}});
             role["aggregationRule"] = json!({"clusterRoleSelectors": [selector]});
             "aggregationRule"
         } else {
@@ -81,7 +78,7 @@ fn make_roles(maker: &mut Maker) {
         };
         maker.kept(RBAC, "clusterroles", "", field, role);
     }
-    for (name, groups) in roles::BINDINGS {
+    for (name, groups) in default_roles::BINDINGS {
         let subjects: Vec<Value> =
             groups.iter().map(|group| json!({"apiGroup": RBAC, "kind": "Group", "name": group})).collect();
         let binding = json!({"metadata": metadata(name), "subjects": subjects,

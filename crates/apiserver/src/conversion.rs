@@ -17,7 +17,7 @@ use stead_kinds::Kind;
 use crate::context::Place;
 use crate::custom::DEFINITIONS;
 use crate::halt::{Halt, answer_to};
-use crate::webhook::review;
+use crate::webhook::answer::review;
 
 /// How long a conversion may take.
 const SECONDS: u32 = 30;

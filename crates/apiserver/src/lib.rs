@@ -21,6 +21,7 @@ mod connect;
 pub mod context;
 mod conversion;
 pub mod custom;
+mod default_roles;
 mod delete;
 pub mod discovery;
 mod draft;

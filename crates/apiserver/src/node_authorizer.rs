@@ -15,7 +15,7 @@ use stead_kinds::pod::references;
 use stead_store::Snapshot;
 
 use crate::attributes::Attributes;
-use crate::bootstrap::node_rules;
+use crate::default_roles::node_rules;
 use crate::rule::allows;
 
 const LEASES: &str = "kube-node-lease";

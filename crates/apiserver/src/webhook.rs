@@ -5,7 +5,7 @@
 //! asked at once. A webhook whose failure is to be ignored never holds up a change. Nobody is asked about webhooks and policies.
 //! Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook.
 
-mod answer;
+pub(crate) mod answer;
 mod ask;
 mod mutating;
 mod notes;
@@ -20,7 +20,6 @@ use crate::halt::Halt;
 use ask::{MUTATING, Said, VALIDATING, ask, hear};
 use notes::Turn;
 
-pub(crate) use answer::review;
 pub(crate) use ask::is_concerned;
 pub(crate) use mutating::{Course, mutate};
 

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::roles::{rule, rules};
+use crate::default_roles::{rule, rules};
 
 /// The group of tokens that machines join with.
 const BOOTSTRAPPERS: &str = "system:bootstrappers:kubeadm:default-node-token";

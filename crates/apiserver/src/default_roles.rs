@@ -107,7 +107,7 @@ fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().map(|word| if word == "core" { "" } else { word }).collect()
 }
 
-pub(super) fn rule((groups, resources, verbs): (&str, &str, &str)) -> Value {
+pub(crate) fn rule((groups, resources, verbs): (&str, &str, &str)) -> Value {
     json!({"apiGroups": words(groups), "resources": words(resources), "verbs": words(verbs)})
 }
 
@@ -115,12 +115,12 @@ fn paths(urls: &str) -> Value {
     json!([{"nonResourceURLs": words(urls), "verbs": ["get"]}])
 }
 
-pub(super) fn rules(list: impl IntoIterator<Item = (&'static str, &'static str, &'static str)>) -> Value {
+pub(crate) fn rules(list: impl IntoIterator<Item = (&'static str, &'static str, &'static str)>) -> Value {
     list.into_iter().map(rule).collect()
 }
 
 /// Name and rules of every default ClusterRole.
-pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
+pub(crate) fn cluster_roles() -> Vec<(&'static str, Value)> {
     let view = || VIEW.iter().map(|(groups, resources)| (*groups, *resources, READ));
     let edit = || EDIT.iter().copied().chain(view());
     let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
@@ -158,15 +158,15 @@ pub(super) fn cluster_roles() -> Vec<(&'static str, Value)> {
 }
 
 /// Roles whose rules are those of all roles with their label.
-pub(super) const AGGREGATED: &[&str] = &["admin", "edit", "view"];
+pub(crate) const AGGREGATED: &[&str] = &["admin", "edit", "view"];
 
 /// The label by which a role's rules become another's.
-pub(super) fn aggregation_label(role: &str) -> String {
+pub(crate) fn aggregation_label(role: &str) -> String {
     format!("rbac.authorization.k8s.io/aggregate-to-{role}")
 }
 
 /// The role that gathers this one's rules.
-pub(super) fn aggregated_into(role: &str) -> Option<&str> {
+pub(crate) fn aggregated_into(role: &str) -> Option<&str> {
     match role {
         "edit" => Some("admin"),
         "view" => Some("edit"),
@@ -176,7 +176,7 @@ pub(super) fn aggregated_into(role: &str) -> Option<&str> {
 }
 
 /// Role and the groups bound to it; the binding has the role's name.
-pub(super) const BINDINGS: &[(&str, &[&str])] = &[
+pub(crate) const BINDINGS: &[(&str, &[&str])] = &[
     ("cluster-admin", &["system:masters"]),
     ("system:discovery", &["system:authenticated"]),
     ("system:basic-user", &["system:authenticated"]),
