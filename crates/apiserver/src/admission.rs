@@ -77,7 +77,11 @@ pub(crate) fn check(
     draft: &mut Draft,
     remarks: &mut Remarks,
 ) -> Result<(), Status> {
-    let checks = CHECKS.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, checks)| *checks);
+    let checks = match draft.part {
+        Part::Whole => CHECKS.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, checks)| *checks),
+        Part::EphemeralContainers => Some(&[podsecurity::pod as Check][..]),
+        _ => None,
+    };
     checks.unwrap_or_default().iter().try_for_each(|check| check(ctx, request, draft, remarks))
 }
 

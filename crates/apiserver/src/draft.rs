@@ -21,6 +21,8 @@ pub(crate) enum Part {
     Finalize,
     /// Whether a certificate is to be signed.
     Approval,
+    /// A pod's `spec.ephemeralContainers`.
+    EphemeralContainers,
     /// Changes of the server's own: binding, eviction.
     Internal,
 }
@@ -33,6 +35,7 @@ impl Part {
             "scale" => Ok(Part::Scale),
             "finalize" => Ok(Part::Finalize),
             "approval" => Ok(Part::Approval),
+            "ephemeralcontainers" => Ok(Part::EphemeralContainers),
             _ => Err(Status::method_not_allowed()),
         }
     }
@@ -45,7 +48,13 @@ impl Part {
             Part::Scale => "scale",
             Part::Finalize => "finalize",
             Part::Approval => "approval",
+            Part::EphemeralContainers => "ephemeralcontainers",
         }
+    }
+
+    /// Whether it is a part of the spec that gets defaults, like a whole object.
+    pub(crate) fn has_defaults(self) -> bool {
+        matches!(self, Part::Whole | Part::EphemeralContainers)
     }
 }
 
@@ -150,6 +159,7 @@ impl Draft {
             Part::Scale => with_replicas(&self.kind, &self.old_value, &body)?,
             Part::Finalize => with_finalizers(&self.old_value, &body),
             Part::Approval => with_conditions(&self.old_value, &body),
+            Part::EphemeralContainers => with_ephemeral_containers(&self.old_value, &body),
         })
     }
 
@@ -254,6 +264,18 @@ fn with_metadata(old: &Value, body: &Value) -> Value {
         if let Some(meta) = new["metadata"].as_object_mut() {
             restore(meta, "ownerReferences", &old["metadata"]["ownerReferences"]);
         }
+    }
+    new
+}
+
+/// The old pod with the ephemeral containers of the body, and nothing else of it.
+fn with_ephemeral_containers(old: &Value, body: &Value) -> Value {
+    let mut new = old.clone();
+    if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
+        restore(spec, "ephemeralContainers", &body["spec"]["ephemeralContainers"]);
+    }
+    if let Some(meta) = new["metadata"].as_object_mut() {
+        restore(meta, "managedFields", &body["metadata"]["managedFields"]);
     }
     new
 }

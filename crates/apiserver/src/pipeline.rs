@@ -48,9 +48,7 @@ impl Draft {
         self.admit(ctx, request)?;
         self.mutate(ctx, request, remarks)?;
         let typed = self.validate(ctx, remarks)?;
-        if self.part == Part::Whole {
-            admission::check(ctx, request, &mut self, remarks)?;
-        }
+        admission::check(ctx, request, &mut self, remarks)?;
         policy::validate(ctx, request, &self, remarks)?;
         self.count_generation();
         if !self.is_applied {
@@ -88,10 +86,12 @@ impl Draft {
 
     /// What the cluster itself adds, and forbids.
     fn admit(&mut self, ctx: &mut Context, request: &Request) -> Result<(), Status> {
+        if self.part.has_defaults() {
+            self.fill_in(ctx.registry);
+        }
         if self.part != Part::Whole {
             return admission::admit_part(ctx, request, self);
         }
-        self.fill_in(ctx.registry);
         admission::admit(ctx, request, self)
     }
 
@@ -113,7 +113,7 @@ impl Draft {
     }
 
     fn fill_in_again(&mut self, registry: &Registry, is_changed: bool) {
-        if is_changed && self.part == Part::Whole {
+        if is_changed && self.part.has_defaults() {
             self.fill_in(registry);
         }
     }
@@ -223,6 +223,9 @@ impl Draft {
         }
         if matches!(self.part, Part::Whole | Part::Status | Part::Scale | Part::Approval) {
             (self.kind.hooks.validate)(&*typed, old, &mut errors);
+        }
+        if self.part == Part::EphemeralContainers {
+            (self.kind.hooks.validate_part)(self.part.subresource(), &*typed, old, &mut errors);
         }
         if self.part == Part::Whole {
             if !self.is_creation() {

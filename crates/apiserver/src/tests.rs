@@ -9,6 +9,7 @@ mod limits;
 mod nodes;
 mod notes;
 mod old;
+mod pods;
 mod policies;
 mod reads;
 mod rights;

@@ -122,7 +122,7 @@ impl Host {
         mount::open_or_make(&root, working_dir, 0o755).map_err(create)?;
         let (mounts, devices) = self.mounts_of(spec, sandbox, dir)?;
         let group = self.container_group(key);
-        let pid_namespace = self.shared_pid_namespace(sandbox, key).map_err(create)?;
+        let pid_namespace = self.pid_namespace(sandbox, spec)?;
         let context = Context {
             sandbox,
             image: &image.config,
@@ -263,17 +263,26 @@ impl Host {
         }
     }
 
-    /// With `shareProcessNamespace` the pod's first running container holds the namespace for the others.
-    fn shared_pid_namespace(
+    /// The process namespace to join: another container's, or with `shareProcessNamespace` the pod's.
+    fn pid_namespace(
         &self,
         sandbox: &SandboxRecord,
-        key: &ContainerRef,
-    ) -> io::Result<Option<std::path::PathBuf>> {
-        if !sandbox.share_pid {
-            return Ok(None);
+        spec: &ContainerSpec,
+    ) -> Result<Option<std::path::PathBuf>, Fault> {
+        if sandbox.share_pid {
+            let pin = self.paths.pod_run(&spec.container.pod).join("ns/pid");
+            return Ok(pin.exists().then_some(pin));
         }
-        let pin = self.paths.pod_run(&key.pod).join("ns/pid");
-        Ok(pin.exists().then_some(pin))
+        let Some(target) = &spec.process_namespace_of else { return Ok(None) };
+        let is_running = self.known(target).is_some_and(|known| known.is_running());
+        let running: Option<RunningRecord> =
+            record::read(&self.paths.container(target).join("running.json")).unwrap_or_default();
+        match running.filter(|_| is_running) {
+            Some(running) => Ok(Some(format!("/proc/{}/ns/pid", running.pid).into())),
+            None => {
+                Err(fault(Reason::CreateContainerError, format!("target container {} is not running", target.name)))
+            }
+        }
     }
 
     fn start_shim(&self, dir: &Path, lock: File) -> Result<RunningRecord, Fault> {

@@ -18,6 +18,7 @@ pub fn container(pod: &str, name: &str, attempt: u32) -> ContainerSpec {
         security: Security::default(),
         resources: Resources::default(),
         oom_score_adj: 0,
+        process_namespace_of: None,
         tty: false,
         stdin: false,
         stdin_once: false,

@@ -105,7 +105,7 @@ pub struct Context<'a> {
     pub pod_run: &'a Path,
     pub mounts: &'a [BindMount],
     pub devices: &'a [DeviceNode],
-    /// The namespace of the pod's first process, for `shareProcessNamespace`.
+    /// The process namespace to join: the pod's, for `shareProcessNamespace`, or that of the container it looks into.
     pub pid_namespace: Option<&'a Path>,
     /// Files of the container's group on version 2, by name.
     pub unified: &'a std::collections::BTreeMap<&'static str, &'static str>,

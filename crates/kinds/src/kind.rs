@@ -118,6 +118,8 @@ pub struct Hooks {
     pub decode: Decode,
     /// Checks a decoded object; `old` is the stored version on updates. Accumulates.
     pub validate: fn(new: &(dyn Any + Send + Sync), old: Option<&Object>, errors: &mut Errors),
+    /// Checks a change by way of a subresource that has rules of its own.
+    pub validate_part: fn(part: &str, new: &(dyn Any + Send + Sync), old: Option<&Object>, errors: &mut Errors),
     /// Warnings for the client.
     pub warn: fn(new: &(dyn Any + Send + Sync), old: Option<&Object>) -> Vec<String>,
 }
@@ -127,6 +129,9 @@ pub trait Behavior: DeserializeOwned + Send + Sync + 'static {
     fn default(_new: &mut Value) {}
     fn prepare(_new: &mut Value, _old: Option<&Value>) {}
     fn validate(&self, _old: Option<&Self>, _errors: &mut Errors) {}
+    fn validate_part(&self, _part: &str, old: Option<&Self>, errors: &mut Errors) {
+        self.validate(old, errors);
+    }
     fn warn(&self, _old: Option<&Self>) -> Vec<String> {
         Vec::new()
     }
@@ -153,6 +158,12 @@ impl Hooks {
                 if let Some(new) = new.downcast_ref::<T>() {
                     let old = old.map(|o| o.view::<T>());
                     new.validate(old.as_deref(), errors);
+                }
+            },
+            validate_part: |part, new, old, errors| {
+                if let Some(new) = new.downcast_ref::<T>() {
+                    let old = old.map(|o| o.view::<T>());
+                    new.validate_part(part, old.as_deref(), errors);
                 }
             },
             warn: |new, old| match new.downcast_ref::<T>() {

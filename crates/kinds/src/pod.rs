@@ -32,6 +32,7 @@ pub const POD: Kind = Kind {
         Subresource::Named("proxy"),
         Subresource::Named("binding"),
         Subresource::Named("eviction"),
+        Subresource::Named("ephemeralcontainers"),
     ],
     fields: Fields {
         selectable: &[
@@ -81,8 +82,26 @@ impl Behavior for Pod {
             return;
         }
         validate_pod_spec(at, spec, errors);
-        if let Some(old_spec) = old_spec {
-            update::validate(at, spec, old_spec, errors);
+        match old_spec {
+            Some(old_spec) => update::validate(at, spec, old_spec, errors),
+            None if spec.ephemeral_containers.as_ref().is_some_and(|all| !all.is_empty()) => {
+                at.child("ephemeralContainers").forbidden(errors, "cannot be set on create");
+            }
+            None => {}
+        }
+    }
+
+    fn validate_part(&self, part: &str, old: Option<&Self>, errors: &mut Errors) {
+        let at = Path::root("spec");
+        let (Some(spec), Some(old_spec)) = (&self.spec, old.and_then(|old| old.spec.as_ref())) else {
+            return self.validate(old, errors);
+        };
+        match part {
+            "ephemeralcontainers" => {
+                validate_pod_spec(at, spec, errors);
+                template::ephemeral::validate_update(at.child("ephemeralContainers"), spec, old_spec, errors);
+            }
+            _ => self.validate(old, errors),
         }
     }
 

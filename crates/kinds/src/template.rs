@@ -4,6 +4,7 @@ pub mod affinity;
 pub mod containers;
 pub mod defaults;
 pub mod env;
+pub mod ephemeral;
 pub mod probes;
 pub mod resources;
 pub mod security;

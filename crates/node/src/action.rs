@@ -386,6 +386,8 @@ pub struct ContainerSpec {
     pub security: Security,
     pub resources: Resources,
     pub oom_score_adj: i32,
+    /// The running container of the pod whose process namespace it shares; `None`: as the sandbox says.
+    pub process_namespace_of: Option<ContainerRef>,
     pub tty: bool,
     pub stdin: bool,
     pub stdin_once: bool,

@@ -376,5 +376,11 @@ pub(crate) fn image_id(image: &Image) -> String {
 fn field_path(state: &PodState, name: &str) -> String {
     let spec = state.spec.as_ref().and_then(|p| p.spec.as_ref());
     let is_init = spec.is_some_and(|s| s.init_containers.iter().flatten().any(|c| c.name == name));
-    format!("spec.{}{{{name}}}", if is_init { "initContainers" } else { "containers" })
+    let is_ephemeral = state.ephemeral.iter().any(|c| c.name == name);
+    let list = match (is_init, is_ephemeral) {
+        (true, _) => "initContainers",
+        (false, true) => "ephemeralContainers",
+        (false, false) => "containers",
+    };
+    format!("spec.{list}{{{name}}}")
 }

@@ -53,6 +53,7 @@ pub fn spec(
         security,
         resources: limits::resources(container.resources.as_ref()),
         oom_score_adj: limits::oom_score_adj(typed, container, around.config.machine.memory_bytes),
+        process_namespace_of: target(pod, &container.name)?,
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
@@ -63,6 +64,14 @@ pub fn spec(
         env: variables,
         mounts,
     })
+}
+
+/// The running container in whose process namespace an ephemeral one starts.
+fn target(pod: &PodState, name: &str) -> Result<Option<ContainerRef>, String> {
+    let Some(target) = pod.target_of(name) else { return Ok(None) };
+    let running = pod.newest(target).filter(|_| pod.is_running(target));
+    let running = running.ok_or_else(|| format!("unable to find target container {target}"))?;
+    Ok(Some(running.container.clone()))
 }
 
 fn mounts(

@@ -156,7 +156,9 @@ impl<'a> Running<'a> {
         if self.around.is_name_taken {
             return;
         }
-        let next = self.next_starts();
+        let mut next = self.next_starts();
+        // Whatever stage the pod is in: they are there to look into it.
+        next.extend(self.pod.ephemeral.iter().filter(|c| !self.pod.was_started(&c.name)));
         for container in &next {
             self.want_image(container, plan);
         }

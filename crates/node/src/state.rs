@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use stead_api::{Key, Object};
+use stead_kinds::template::ephemeral::as_container;
 
 use crate::action::{
     Container, ContainerRef, ContainerState, Exit, Failure, Image, PodRef, Sandbox, SandboxState, Volume,
@@ -166,6 +167,8 @@ pub struct PodState {
     pub object: Option<Arc<Object>>,
     /// The newest known typed view; stays when the object is gone, for an orderly stop.
     pub spec: Option<Arc<Pod>>,
+    /// The ephemeral containers of `spec`, as containers.
+    pub ephemeral: Vec<core::Container>,
     pub sandbox: Option<Sandbox>,
     /// All attempts on the machine, by container name and attempt.
     pub containers: BTreeMap<String, BTreeMap<u32, Container>>,
@@ -203,6 +206,7 @@ impl PodState {
             node_ip,
             object: None,
             spec: None,
+            ephemeral: Vec::new(),
             sandbox: None,
             containers: BTreeMap::new(),
             volumes_asked: None,
@@ -226,7 +230,10 @@ impl PodState {
 
     /// Takes the newest version from the API server.
     pub fn set_object(&mut self, object: Arc<Object>, now: Timestamp) {
-        self.spec = Some(object.view::<Pod>());
+        let typed = object.view::<Pod>();
+        let ephemeral = typed.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+        self.ephemeral = ephemeral.map(as_container).collect();
+        self.spec = Some(typed);
         if self.object.is_none() && !object.meta.is_deleting() {
             self.ending_since = None;
         }
@@ -279,14 +286,28 @@ impl PodState {
     /// The container's status as the API server has it.
     pub fn api_status(&self, name: &str) -> Option<&core::ContainerStatus> {
         let status = self.spec.as_ref()?.status.as_ref()?;
-        let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-        all.into_iter().find(|s| s.name == name)
+        let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+        lists.into_iter().flatten().flatten().find(|s| s.name == name)
     }
 
-    /// A container of the spec, init containers included.
+    /// A container of the spec, init and ephemeral ones included.
     pub fn container_spec(&self, name: &str) -> Option<&core::Container> {
         let spec = self.spec.as_ref()?.spec.as_ref()?;
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name)
+        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten()).chain(&self.ephemeral);
+        all.into_iter().find(|c| c.name == name)
+    }
+
+    /// The container in whose process namespace an ephemeral one is to be.
+    pub fn target_of(&self, name: &str) -> Option<&str> {
+        let spec = self.spec.as_ref()?.spec.as_ref()?;
+        let found = spec.ephemeral_containers.iter().flatten().find(|c| c.name == name)?;
+        found.target_container_name.as_deref().filter(|target| !target.is_empty())
+    }
+
+    /// Whether a container was ever started: an ephemeral one is started once.
+    pub fn was_started(&self, name: &str) -> bool {
+        let has_id = |s: &core::ContainerStatus| s.container_id.as_deref().is_some_and(|id| !id.is_empty());
+        self.newest(name).is_some() || self.api_status(name).is_some_and(has_id)
     }
 
     pub fn newest(&self, name: &str) -> Option<&Container> {

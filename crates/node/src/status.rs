@@ -26,6 +26,8 @@ pub fn pod_status(pod: &PodState, typed: &Pod, now: Timestamp) -> PodStatus {
     let outcome = pod::outcome(pod, typed, now);
     let init = spec.init_containers.as_ref().map(|all| all.iter().map(|c| one(pod, spec, c)).collect::<Vec<_>>());
     let main: Vec<ContainerStatus> = spec.containers.iter().map(|c| one(pod, spec, c)).collect();
+    let ephemeral: Vec<ContainerStatus> = pod.ephemeral.iter().map(|c| one_ephemeral(pod, spec, c)).collect();
+    let ephemeral = (!ephemeral.is_empty()).then_some(ephemeral);
     let phase = phase(pod, typed, &main, outcome.as_ref());
     let is_over = matches!(phase, "Succeeded" | "Failed");
     let conditions = conditions(pod, typed, &old, init.as_deref().unwrap_or_default(), &main, phase, now);
@@ -43,6 +45,7 @@ pub fn pod_status(pod: &PodState, typed: &Pod, now: Timestamp) -> PodStatus {
         conditions: Some(conditions),
         init_container_statuses: init.filter(|all| !all.is_empty()),
         container_statuses: Some(main),
+        ephemeral_container_statuses: ephemeral,
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
         host_ips: Some(vec![HostIP { ip: host_ip.clone() }]),
@@ -128,6 +131,11 @@ fn one(pod: &PodState, spec: &PodSpec, container: &core::Container) -> Container
         started: Some(is_started),
         ..ContainerStatus::default()
     }
+}
+
+/// Nothing probes it: it is never ready.
+fn one_ephemeral(pod: &PodState, spec: &PodSpec, container: &core::Container) -> ContainerStatus {
+    ContainerStatus { ready: false, started: None, ..one(pod, spec, container) }
 }
 
 fn image_id(pod: &PodState, name: &str, newest: Option<&Container>, known: Option<&ContainerStatus>) -> String {

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod duty;
+mod ephemeral;
 mod golden;
 mod lifecycle;
 mod reboot;

@@ -12,7 +12,7 @@ use stead_api::{Errors, FieldPath, Object, Remarks, Request, Status};
 use stead_store::Snapshot;
 
 use crate::Context;
-use crate::draft::Draft;
+use crate::draft::{Draft, Part};
 use levels::Level;
 
 const PREFIX: &str = "pod-security.kubernetes.io/";
@@ -80,9 +80,9 @@ fn namespace_of(snapshot: &Snapshot, draft: &Draft) -> Option<std::sync::Arc<Obj
     snapshot.find("namespaces", "", &draft.key.namespace).cloned()
 }
 
-/// Refuses a pod that its namespace does not allow.
+/// Refuses a pod that its namespace does not allow, new or with new ephemeral containers.
 pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, remarks: &mut Remarks) -> Result<(), Status> {
-    if !draft.is_creation() {
+    if !draft.is_creation() && draft.part != Part::EphemeralContainers {
         return Ok(());
     }
     let Some(namespace) = namespace_of(ctx.store.snapshot(), draft) else { return Ok(()) };

@@ -13,7 +13,7 @@ use super::notes::Turn;
 use crate::Context;
 use crate::attempt::Attempt;
 use crate::conversion;
-use crate::draft::{Draft, Part, restore};
+use crate::draft::{Draft, restore};
 use crate::halt::Halt;
 
 /// What the server alone says about an object.
@@ -83,7 +83,7 @@ pub(crate) fn mutate(
             let Some(found) = look(ctx, request, draft, &turn, remarks)? else { continue };
             if let Some(new) = found {
                 draft.new = new;
-                if draft.part == Part::Whole {
+                if draft.part.has_defaults() {
                     draft.fill_in(ctx.registry);
                 }
                 is_changed = true;

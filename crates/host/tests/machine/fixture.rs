@@ -200,6 +200,7 @@ pub fn container(pod: &str, name: &str, script: &str) -> ContainerSpec {
         security: Security::default(),
         resources: Resources::default(),
         oom_score_adj: 500,
+        process_namespace_of: None,
         tty: false,
         stdin: false,
         stdin_once: false,

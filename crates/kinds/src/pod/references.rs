@@ -1,6 +1,8 @@
 //! The ConfigMaps, Secrets and claims that a pod names: what wakes it when it changes, and what its node may read.
 
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+
+use crate::template::ephemeral::as_container;
 
 /// Kind and name of each in the pod's namespace.
 pub fn references(typed: &Pod) -> Vec<(&'static str, String)> {
@@ -19,7 +21,8 @@ pub fn references(typed: &Pod) -> Vec<(&'static str, String)> {
             names.extend(source.secret.iter().map(|s| ("secrets", s.name.clone())));
         }
     }
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+    let ephemeral: Vec<Container> = spec.ephemeral_containers.iter().flatten().map(as_container).collect();
+    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()).chain(&ephemeral) {
         for source in container.env_from.iter().flatten() {
             names.extend(source.config_map_ref.iter().map(|s| ("configmaps", s.name.clone())));
             names.extend(source.secret_ref.iter().map(|s| ("secrets", s.name.clone())));

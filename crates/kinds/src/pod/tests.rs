@@ -155,3 +155,50 @@ fn status_reads_as_kubectl_shows_it() {
     assert_eq!(row(none.clone(), two.clone(), status), "0/2 Signal:9 0");
     assert_eq!(row(none, two, json!({"phase": "Failed", "reason": "Evicted"})), "0/2 Evicted 0");
 }
+
+#[test]
+fn ephemeral_containers_are_added_and_never_changed() {
+    let spec = json!({"containers": [{"name": "c", "image": "a:1"}], "volumes": [{"name": "v", "emptyDir": {}}]});
+    let part = |new: &Value, old: &Value| -> Vec<String> {
+        let (typed, mut found) = ((POD.hooks.decode)(new).expect("decodes"), stead_api::Errors::default());
+        (POD.hooks.validate_part)("ephemeralcontainers", &*typed, Some(&stored(old)), &mut found);
+        found.0.iter().map(ToString::to_string).collect()
+    };
+    let old = pod(spec.clone());
+    let with = |containers: Value| {
+        let mut spec = spec.clone();
+        spec["ephemeralContainers"] = containers;
+        pod(spec)
+    };
+    let debugger = json!({"name": "d", "image": "b:1", "targetContainerName": "c"});
+    let one = with(json!([debugger]));
+    assert_eq!(part(&one, &old), Vec::<String>::new());
+    assert_eq!(part(&with(json!([{"name": "e", "image": "b:1"}, debugger])), &one), Vec::<String>::new());
+    assert_eq!(
+        part(&with(json!([{"name": "d", "image": "b:2", "targetContainerName": "c"}])), &one),
+        ["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be changed\n"]
+    );
+    assert_eq!(
+        part(&old, &one),
+        ["spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be removed\n"]
+    );
+    let wrong = json!([{"name": "c", "image": ""},
+        {"name": "e", "image": "b:1", "targetContainerName": "x", "ports": [{"containerPort": 80}],
+         "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"exec": {"command": ["true"]}},
+         "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "s"}]}]);
+    assert_eq!(
+        part(&with(wrong), &old),
+        [
+            "spec.ephemeralContainers[0].image: Required value",
+            "spec.ephemeralContainers[0].name: Duplicate value: \"c\"",
+            "spec.ephemeralContainers[1].targetContainerName: Not found: \"x\"",
+            "spec.ephemeralContainers[1].ports: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[1].resources: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[1].livenessProbe: Forbidden: cannot be set for an Ephemeral Container",
+            "spec.ephemeralContainers[1].volumeMounts[0].subPath: Forbidden: cannot be set for an Ephemeral Container",
+        ]
+    );
+    assert_eq!(errors(&POD, &one, None), ["spec.ephemeralContainers: Forbidden: cannot be set on create"]);
+    let by_update = errors(&POD, &one, Some(&stored(&old)));
+    assert!(by_update[0].starts_with("spec: Forbidden: pod updates may not change fields other than"), "{by_update:?}");
+}

@@ -1,4 +1,4 @@
-//! Checks of containers: init, main and ephemeral (SC-01, SC-02).
+//! Checks of containers (SC-01, SC-02).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use super::{env, probes, resources, security};
 use crate::check::{ip, list, local_path, name, no_backsteps, one_of, port_name, port_number, required_name, text};
 use crate::path::Path;
 
-/// Checks all containers of a pod together: names and host ports are unique over them.
-pub fn validate_all(at: Path, spec: &PodSpec, volumes: &Volumes, errors: &mut Errors) {
+/// Checks the init and main containers of a pod together: names and host ports are unique over them. Gives the names.
+pub fn validate_all(at: Path, spec: &PodSpec, volumes: &Volumes, errors: &mut Errors) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut host_ports = BTreeSet::new();
     if spec.containers.is_empty() {
@@ -53,21 +53,7 @@ pub fn validate_all(at: Path, spec: &PodSpec, volumes: &Volumes, errors: &mut Er
             }
         }
     }
-    for (index, container) in list(&spec.ephemeral_containers).iter().enumerate() {
-        let all = at.child("ephemeralContainers");
-        let at = all.index(index);
-        required_name(at.child("name"), &container.name, dns1123_label, errors);
-        if !container.name.is_empty() && !names.insert(container.name.clone()) {
-            at.child("name").duplicate(errors, container.name.as_str());
-        }
-        if text(&container.image).is_empty() {
-            at.child("image").required(errors, "");
-        }
-        let target = text(&container.target_container_name);
-        if !target.is_empty() && !spec.containers.iter().any(|c| c.name == target) {
-            at.child("targetContainerName").not_found(errors, target);
-        }
-    }
+    names
 }
 
 fn validate_init(at: Path, container: &Container, is_sidecar: bool, errors: &mut Errors) {
@@ -87,7 +73,7 @@ fn validate_init(at: Path, container: &Container, is_sidecar: bool, errors: &mut
     }
 }
 
-fn validate_one(at: Path, container: &Container, volumes: &Volumes, errors: &mut Errors) {
+pub(super) fn validate_one(at: Path, container: &Container, volumes: &Volumes, errors: &mut Errors) {
     let image = text(&container.image);
     if image.is_empty() {
         at.child("image").required(errors, "");

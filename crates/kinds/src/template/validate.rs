@@ -8,7 +8,7 @@ use serde_json::json;
 use stead_api::names::{dns1123_label, dns1123_subdomain, qualified_name};
 use stead_api::{Errors, LabelSelector};
 
-use super::{affinity, containers, resources, security, volumes};
+use super::{affinity, containers, ephemeral, resources, security, volumes};
 use crate::check::{ip, label_map, list, name, one_of, required_name, text};
 use crate::meta;
 use crate::path::Path;
@@ -63,7 +63,8 @@ pub fn validate_long_running(at: Path, template: &PodTemplateSpec, kind: &str, e
 
 pub fn validate_pod_spec(at: Path, spec: &PodSpec, errors: &mut Errors) {
     let volumes = volumes::validate(at.child("volumes"), list(&spec.volumes), errors);
-    containers::validate_all(at, spec, &volumes, errors);
+    let names = containers::validate_all(at, spec, &volumes, errors);
+    ephemeral::validate(at.child("ephemeralContainers"), spec, &volumes, names, errors);
     let restart = text(&spec.restart_policy);
     one_of(at.child("restartPolicy"), restart, &["Always", "OnFailure", "Never"], false, errors);
     let policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];

@@ -428,6 +428,7 @@ fn a_container_with_everything() {
                 pids: None,
             },
             oom_score_adj: 875,
+            process_namespace_of: None,
             tty: false,
             stdin: false,
             stdin_once: false,

@@ -13,6 +13,7 @@ fn pods_of_every_make_run() {
         ("probes", probes),
         ("limits and identity", limits_and_identity),
         ("hooks and restarts", hooks_and_restarts),
+        ("an ephemeral container", an_ephemeral_container),
         ("services", services),
         ("custom resources", custom_resources),
         ("in the pod", a_pod_asks_the_api),
@@ -112,6 +113,18 @@ fn probes(cluster: &Cluster) {
     cluster.wait("pod/revived", "jsonpath={.status.containerStatuses[0].restartCount}=1");
     cluster.kubectl("events --for pod/revived").says("Container c failed liveness probe, will be restarted");
     cluster.kubectl("delete pod revived readied --now").ok();
+}
+
+/// What `kubectl debug` adds sees the target's processes, answers, and is not started again.
+fn an_ephemeral_container(cluster: &Cluster) {
+    cluster.apply(&pod("looked-into", &format!("containers: [{}]", shell("c", "exec sleep 3600", ""))));
+    cluster.wait("pod/looked-into", "condition=Ready");
+    let debug = "kubectl debug -i looked-into --image=test/busybox:1 --target=c -c debugger --profile=general -- sh";
+    cluster.sh(&format!("echo 'ps; exit 4' | {debug}")).ok();
+    let state = "jsonpath={.status.ephemeralContainerStatuses[0].state.terminated.exitCode}=4";
+    cluster.wait("pod/looked-into", state);
+    cluster.kubectl("logs looked-into -c debugger").says("1 root sleep 3600");
+    cluster.kubectl("delete pod looked-into --now").ok();
 }
 
 fn limits_and_identity(cluster: &Cluster) {
