@@ -83,5 +83,6 @@ pub use present::{present, present_failure, takes_long};
 pub use proxy::{ProxiedServer, ProxyPlan, is_proxied, proxy};
 pub use replay::permit_connection;
 pub use reply::{Body, CallPlan, Reply, SignPlan, StreamPlan, WatchPlan};
+pub use scale::scale_of;
 pub use serve::{is_read, serve_read, serve_write};
 pub use watch::{watch_asks, watch_bookmark, watch_error, watch_next, watch_told};

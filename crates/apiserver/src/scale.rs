@@ -12,6 +12,11 @@ fn paths(kind: &Kind) -> Option<(&'static str, &'static str, &'static str)> {
     })
 }
 
+/// The Scale of an object of a kind that has one, in its stored version.
+pub fn scale_of(kind: &Kind, object: &Object) -> Option<Value> {
+    paths(kind).map(|_| of(kind, object))
+}
+
 /// The Scale of an object.
 pub(crate) fn of(kind: &Kind, object: &Object) -> Value {
     of_value(kind, &object.value())

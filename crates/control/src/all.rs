@@ -2,8 +2,8 @@
 
 use crate::plan::Controller;
 use crate::{
-    apiservice, autoscaler, bootstrap_signer, certificates, clusterrole, cronjob, daemonset, definition, deployment,
-    disruption, endpoints, endpointslice, flowcontrol, garbage, job, namespace, node, policy_types, quota, replicaset,
+    apiservice, bootstrap_signer, certificates, clusterrole, cronjob, daemonset, definition, deployment, disruption,
+    endpoints, endpointslice, flowcontrol, garbage, hpa, job, namespace, node, policy_types, quota, replicaset,
     scheduler, service_address, statefulset, token_secret, volume,
 };
 
@@ -31,7 +31,7 @@ pub const ALL: &[Controller] = &[
     node::eviction::CONTROLLER,
     disruption::CONTROLLER,
     quota::CONTROLLER,
-    autoscaler::CONTROLLER,
+    hpa::CONTROLLER,
     clusterrole::CONTROLLER,
     definition::CONTROLLER,
     token_secret::CONTROLLER,

@@ -67,6 +67,8 @@ impl World {
             cluster: &self.cluster,
             now: self.now,
             started: Timestamp::UNIX_EPOCH,
+            memory: None,
+            measured: None,
         }
     }
 
@@ -274,7 +276,7 @@ fn line(world: &World, action: &Action) -> String {
         Action::UpdateStatus { kind, value } => {
             format!("status {} {}", name(value), changed(kind, value)["status"])
         }
-        Action::UpdateSubresource { kind, subresource, value } => {
+        Action::UpdateSubresource { kind, subresource, value, .. } => {
             format!("{subresource} {} {}", name(value), changed(kind, value))
         }
         Action::Make { kind, subresource, value, work } => {

@@ -6,13 +6,14 @@
 //!
 //! Start with `plan.rs` (the words) and `plane.rs` (the loop); then each controller is one file and one line in `all.rs`.
 
+pub mod memory;
 pub mod names;
 pub mod plan;
 pub mod plane;
+pub mod usage;
 
 mod all;
 mod apiservice;
-mod autoscaler;
 mod bootstrap_signer;
 mod certificates;
 mod clusterrole;
@@ -28,6 +29,7 @@ mod endpointslice;
 pub mod facts;
 mod flowcontrol;
 mod garbage;
+mod hpa;
 mod job;
 mod namespace;
 mod node;
@@ -54,3 +56,4 @@ pub use parking::CallId;
 pub use plan::{Action, Controller, EventType, Note, Plan, Settles, View, Watch};
 pub use plane::{Batch, Plane, Released, RequestId};
 pub use queue::Tally;
+pub use usage::{ContainerUsage, Measured, Usage};

@@ -118,7 +118,7 @@ fn end(view: &View, namespace: &Arc<Object>, plan: &mut Plan) {
         plan.actions.push(Action::Make { kind: NAMESPACE, subresource: "status", value, work });
     } else if found.is_empty() {
         if let Some(value) = finished(value) {
-            plan.actions.push(Action::UpdateSubresource { kind: NAMESPACE, subresource: "finalize", value });
+            plan.update_subresource(NAMESPACE, "finalize", value);
         }
     } else if found.tell(&mut value, view.now) && deleted == 0 {
         // While this plan deletes, what is left is not worth telling; the last deletion wakes us again.

@@ -12,6 +12,8 @@ use stead_kinds::Registry;
 use stead_store::{Event, Snapshot};
 
 use crate::effect::Work;
+use crate::memory::Memory;
+use crate::usage::Measured;
 
 /// In `Watch::kind`: objects of every kind. Its `keys` must be cheap, for it runs on each write.
 pub const ANY: KindName = "*";
@@ -25,6 +27,10 @@ pub struct View<'a> {
     pub now: Timestamp,
     /// Since when this plane has been there to be told anything: silence is counted from then.
     pub started: Timestamp,
+    /// What this life of the server has seen of the key.
+    pub memory: Option<&'a Memory>,
+    /// What pods used when that was last measured.
+    pub measured: Option<&'a Measured>,
 }
 
 impl<'a> View<'a> {
@@ -72,6 +78,10 @@ pub struct Plan {
     pub blame: Option<Blame>,
     /// Something stood in the way (a note says what): look again after a back-off, as after a refusal.
     pub retry: bool,
+    /// To be remembered of the key once the plan is carried out.
+    pub remember: Option<Memory>,
+    /// Look again once it is known what pods use now.
+    pub measure: bool,
 }
 
 #[derive(Debug)]
@@ -100,6 +110,8 @@ pub enum Action {
         kind: KindName,
         subresource: &'static str,
         value: Value,
+        on_success: Option<Note>,
+        on_failure: Option<Note>,
     },
     /// An update that lacks what only the shell can make: it asks for the update itself once it has made it (effect.rs).
     Make {
@@ -150,6 +162,10 @@ impl Plan {
         self.actions.push(Action::Update { kind, value, on_success: None, on_failure: None });
     }
 
+    pub fn update_subresource(&mut self, kind: KindName, subresource: &'static str, value: Value) {
+        self.actions.push(Action::UpdateSubresource { kind, subresource, value, on_success: None, on_failure: None });
+    }
+
     pub fn update_status(&mut self, kind: KindName, value: Value) {
         self.actions.push(Action::UpdateStatus { kind, value });
     }
@@ -171,12 +187,17 @@ impl Plan {
     }
 }
 
-/// A condition that a refusal puts on an object that has none of its type, with the refusal's message.
+/// A condition that a refusal puts on an object, with the refusal's message.
 #[derive(Debug)]
 pub struct Blame {
     pub about: Key,
     pub condition: &'static str,
+    pub status: &'static str,
     pub reason: &'static str,
+    /// What stands before the message.
+    pub prefix: &'static str,
+    /// Whether it takes the place of one of its type.
+    pub replaces: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -26,11 +26,13 @@ use stead_store::{Corrupt, Event, Record, Store};
 
 use crate::effect::Effect;
 use crate::facts;
+use crate::memory::{Memories, Memory};
 use crate::names::{CUSTOM_RESOURCE, EVENT, POD};
 use crate::parking::{CallId, Parking};
 use crate::plan::{ANY, Action, Blame, Controller, Note, Plan, Settles, View};
 use crate::queue::{Item, Queue, Tally};
 use crate::recorder::{Recorder, Write};
+use crate::usage::{Measured, Meter};
 
 /// How many keys one step looks at, and how many revisions its controllers may write, before it hands over what it has.
 pub const RECONCILES_PER_STEP_MAX: usize = 4096;
@@ -56,6 +58,8 @@ pub struct Plane {
     queue: Queue,
     parking: Parking,
     recorder: Recorder,
+    memories: Memories,
+    meter: Meter,
     /// What the shell is to do since the last batch.
     effects: Vec<Effect>,
     now: Timestamp,
@@ -102,6 +106,8 @@ impl Plane {
         let any = watchers.remove(ANY).unwrap_or_default();
         Ok(Plane {
             recorder: Recorder::default(),
+            memories: Memories::default(),
+            meter: Meter::default(),
             effects: Vec::new(),
             store: Store::restored(snapshot),
             registry,
@@ -150,6 +156,11 @@ impl Plane {
         }
     }
 
+    /// Takes what pods use; the next step acts on it.
+    pub fn measured(&mut self, measured: Measured) {
+        self.meter.told(measured).into_iter().for_each(|item| self.queue.wake(item));
+    }
+
     /// What was counted of the controllers' keys, by their names.
     pub fn tallies(&self) -> impl Iterator<Item = (&'static str, Tally)> {
         self.controllers.iter().map(|controller| controller.name).zip(self.queue.tallies().iter().copied())
@@ -181,6 +192,7 @@ impl Plane {
             }
         }
         let plan = |(controller, key): Item| {
+            let view = View { memory: self.memory(&(controller, key.clone())), ..view };
             let controller = &self.controllers[controller];
             let plan = (controller.reconcile)(&view, &key);
             (controller.name, key, plan)
@@ -209,7 +221,13 @@ impl Plane {
             cluster: &self.cluster,
             now: self.now,
             started: self.started.unwrap_or(self.now),
+            memory: None,
+            measured: self.meter.last(),
         }
+    }
+
+    fn memory(&self, item: &Item) -> Option<&Memory> {
+        self.memories.of(item, self.store.snapshot().get(&item.1).map(Arc::as_ref))
     }
 
     fn batch(&mut self, replies: Vec<(RequestId, Reply)>) -> Batch {
@@ -219,6 +237,7 @@ impl Plane {
             replies,
             effects: std::mem::take(&mut self.effects),
             calls: self.parking.take_calls(),
+            measures: self.meter.take_ask(),
             head: self.head(),
         }
     }
@@ -252,7 +271,8 @@ impl Plane {
                 self.queue.wake_later(item, until);
                 continue;
             }
-            let view = View { now: self.parking.began(&item).unwrap_or(self.now), ..self.view() };
+            let now = self.parking.began(&item).unwrap_or(self.now);
+            let view = View { now, memory: self.memory(&item), ..self.view() };
             let plan = (self.controllers[item.0].reconcile)(&view, &item.1);
             let settled = self.settles(&item, &plan).then(|| item.clone());
             self.perform(item, plan);
@@ -286,21 +306,12 @@ impl Plane {
     }
 
     fn wake_watchers(&mut self, event: &Event, settled: Option<&Item>) {
-        let view = View {
-            snapshot: self.store.snapshot(),
-            registry: &self.registry,
-            cluster: &self.cluster,
-            now: self.now,
-            started: self.started.unwrap_or(self.now),
-        };
-        for (controller, keys) in self.watchers.get(event.key().kind).into_iter().flatten().chain(&self.any) {
-            for key in keys(&view, event) {
-                let item = (*controller, key);
-                if settled != Some(&item) {
-                    self.queue.wake(item);
-                }
-            }
-        }
+        let view = self.view();
+        let watchers = self.watchers.get(event.key().kind).into_iter().flatten().chain(&self.any);
+        let woken =
+            watchers.flat_map(|(controller, keys)| keys(&view, event).into_iter().map(|key| (*controller, key)));
+        let woken: Vec<Item> = woken.filter(|item| settled != Some(item)).collect();
+        woken.into_iter().for_each(|item| self.queue.wake(item));
     }
 
     /// Applies a plan; the first refusal cuts it, and so does the first question that is open.
@@ -338,6 +349,11 @@ impl Plane {
         if let Some(at) = plan.wake_at {
             self.queue.wake_later(item.clone(), at);
         }
+        if plan.measure {
+            self.meter.ask(&item);
+        }
+        let object = self.store.snapshot().get(&item.1).map(Arc::as_ref);
+        self.memories.keep(&item, object, plan.remember.filter(|_| !refused));
         if refused || plan.retry {
             self.queue.failed(item, self.now);
         } else {
@@ -373,11 +389,15 @@ impl Plane {
         };
         let mut value = object.value();
         let mut conditions = facts::list(&value["status"]["conditions"]).to_vec();
-        if conditions.iter().any(|one| one["type"] == blame.condition) {
+        if !blame.replaces && conditions.iter().any(|one| one["type"] == blame.condition) {
             return;
         }
-        conditions.push(json!({"type": blame.condition, "status": "True", "lastTransitionTime": facts::time(self.now),
-            "reason": blame.reason, "message": refusal.message}));
+        let message = format!("{}{}", blame.prefix, refusal.message);
+        facts::set_condition(
+            &mut conditions,
+            json!({"type": blame.condition, "status": blame.status,
+            "lastTransitionTime": facts::time(self.now), "reason": blame.reason, "message": message}),
+        );
         value["status"]["conditions"] = json!(conditions);
         let _ = self.apply(item, Action::UpdateStatus { kind: blame.about.kind, value });
         self.dispatch(Some(item));
@@ -394,7 +414,9 @@ impl Plane {
             Action::Create { kind, value, .. } => (Verb::Create, kind, "", value, None),
             Action::Update { kind, value, .. } => (Verb::Update, kind, "", value, None),
             Action::UpdateStatus { kind, value } => (Verb::Update, kind, "status", value, None),
-            Action::UpdateSubresource { kind, subresource, value } => (Verb::Update, kind, subresource, value, None),
+            Action::UpdateSubresource { kind, subresource, value, .. } => {
+                (Verb::Update, kind, subresource, value, None)
+            }
             Action::Bind { pod, uid, node, .. } => {
                 (Verb::Create, POD, "binding", binding(&pod, &uid, &node), Some(pod))
             }
@@ -469,6 +491,8 @@ impl Plane {
             cluster: &self.cluster,
             now: self.now,
             started: self.started.unwrap_or(self.now),
+            memory: None,
+            measured: None,
         };
         let (verb, value) = match self.recorder.write(&view, source, note, &about, id) {
             Some(Write::Create(value)) => (Verb::Create, value),
@@ -497,9 +521,10 @@ fn notes(action: &Action) -> (Option<Note>, Option<Note>) {
     match action {
         Action::Create { on_success, on_failure, .. }
         | Action::Update { on_success, on_failure, .. }
+        | Action::UpdateSubresource { on_success, on_failure, .. }
         | Action::Delete { on_success, on_failure, .. } => (on_success.clone(), on_failure.clone()),
         Action::Bind { on_success, .. } => (on_success.clone(), None),
-        Action::UpdateStatus { .. } | Action::UpdateSubresource { .. } | Action::Make { .. } => (None, None),
+        Action::UpdateStatus { .. } | Action::Make { .. } => (None, None),
     }
 }
 
@@ -535,6 +560,7 @@ pub struct Batch {
     replies: Vec<(RequestId, Reply)>,
     effects: Vec<Effect>,
     calls: Vec<(CallId, Question)>,
+    measures: bool,
     head: Head,
 }
 
@@ -551,7 +577,8 @@ impl Batch {
 
     /// The caller states that `writes` and `revision` are durable.
     pub fn synced(self) -> Released {
-        Released { replies: self.replies, effects: self.effects, calls: self.calls, head: self.head }
+        let Batch { replies, effects, calls, measures, head, .. } = self;
+        Released { replies, effects, calls, measures, head }
     }
 }
 
@@ -562,6 +589,8 @@ pub struct Released {
     pub effects: Vec<Effect>,
     /// Questions about the plane's own writes, to be answered with `Plane::answer`.
     pub calls: Vec<(CallId, Question)>,
+    /// Whether it is to be told what pods use, with `Plane::measured`.
+    pub measures: bool,
     pub head: Head,
 }
 

@@ -150,7 +150,11 @@ fn reconcile(view: &View, key: &Key) -> Plan {
 
 fn scale(view: &View, set: &Arc<Object>, active: &[&Arc<Object>], plan: &mut Plan) {
     let wanted = usize::try_from(wanted(set).replicas.unwrap_or(1)).unwrap_or(0);
-    let blame = |reason| Some(Blame { about: set.key.clone(), condition: REPLICA_FAILURE, reason });
+    let about = || set.key.clone();
+    let blame = |reason| {
+        let (condition, status, prefix) = (REPLICA_FAILURE, "True", "");
+        Some(Blame { about: about(), condition, status, reason, prefix, replaces: false })
+    };
     if active.len() < wanted {
         plan.blame = blame("FailedCreate");
         let pod = new_pod(set);

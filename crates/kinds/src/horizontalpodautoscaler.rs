@@ -78,6 +78,7 @@ impl Behavior for HorizontalPodAutoscaler {
 fn default_rules(behavior: &mut Value, direction: &str, policies: Value) {
     let Some(rules) = object_or_new(behavior, direction) else { return };
     set_text(rules, "selectPolicy", "Max");
+    quantity(rules, "tolerance");
     if rules.get("policies").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         rules["policies"] = policies;
     }

@@ -75,7 +75,7 @@ fn refuse_for(length: Duration, why: &str, inbox: &Receiver<Ask>) -> bool {
             Ok(Ask::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
             Err(RecvTimeoutError::Timeout) => return true,
             // It is asked again when nothing has come for a while.
-            Ok(Ask::Said(..)) => {}
+            Ok(Ask::Said(..) | Ask::Measured(_)) => {}
             Ok(Ask::Request(_, answer)) => {
                 // No Retry-After: clients would come again in silence, and nobody would read why.
                 let status = Status::unavailable(format!("{why}; this write was not made"));

@@ -15,7 +15,7 @@ use stead_api::call::{self, Question};
 use stead_api::{Key, KindName, Request, Revision, Status};
 use stead_apiserver::fairness::{REFUSAL, RETRY_SECONDS};
 use stead_apiserver::{CallPlan, Head, Reply};
-use stead_control::{CallId, Effect, Plane, Tally, Work};
+use stead_control::{CallId, Effect, Measured, Plane, Tally, Work};
 use tokio::sync::{Semaphore, watch};
 
 use crate::asks::{Answer, Ask};
@@ -46,6 +46,8 @@ pub enum Waiting {
     Own(CallId, Question),
     /// What extension API servers have of a namespace that ends.
     Sweep(Box<Effect>),
+    /// The plane, for what pods use.
+    Usage,
 }
 
 /// Asks webhooks, on other threads; told on the plane's.
@@ -148,6 +150,11 @@ impl PlaneHandle {
         let _ = self.asks.send(Ask::Said(id, Box::new(said)));
     }
 
+    /// Tells the plane what pods use; waits while it is busy.
+    pub fn measured(&self, measured: Measured) {
+        let _ = self.asks.send(Ask::Measured(Box::new(measured)));
+    }
+
     /// Has webhooks asked about a request, which is decided here when they have answered.
     pub fn resume(&self, plan: Box<CallPlan>, answer: Answer) {
         wait(&self.shared, Waiting::Request(plan, answer));
@@ -203,11 +210,14 @@ fn run(
     loop {
         let wake_at = if products.is_empty() { plane.wake_at() } else { Some(Timestamp::MIN) };
         let Some(gathered) = gather(&inbox, wake_at, &mut untrimmed) else { return };
-        let Gathered { mut requests, mut answers, said } = gathered;
+        let Gathered { mut requests, mut answers, said, measured } = gathered;
         // Nobody waits for these: what was refused is asked for again by the controller that wanted it.
         requests.extend(products.drain(..).map(|request| (UNANSWERED, request)));
         for (id, said) in said {
             plane.answer(id, said);
+        }
+        if let Some(measured) = measured {
+            plane.measured(*measured);
         }
         let batch = plane.step(crate::clock::now(), requests);
         note(shared, plane.tallies());
@@ -234,6 +244,9 @@ fn run(
         products = perform_all(released.effects, shared, perform);
         for (id, question) in released.calls {
             wait(shared, Waiting::Own(id, question));
+        }
+        if released.measures {
+            wait(shared, Waiting::Usage);
         }
     }
 }
@@ -269,6 +282,8 @@ struct Gathered {
     requests: Vec<(u64, Request)>,
     answers: Vec<Option<Answer>>,
     said: Vec<(CallId, call::Answer)>,
+    /// The last.
+    measured: Option<Box<Measured>>,
 }
 
 /// Waits for requests or the plane's own next moment. None: stop.
@@ -298,6 +313,7 @@ fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>, untrimmed: &mut usi
                 gathered.requests.push((gathered.answers.len() as u64, *request));
                 gathered.answers.push(Some(answer));
             }
+            Ask::Measured(measured) => gathered.measured = Some(measured),
             Ask::Said(id, said) => gathered.said.push((id, *said)),
         }
         count += 1;

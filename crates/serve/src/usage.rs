@@ -1,7 +1,7 @@
 //! `metrics.k8s.io/v1beta1`: what pods and nodes use now, for `kubectl top`. Served by this process for its own nodes, unless an
 //! APIService hands the group version to a metrics server.
 //!
-//! Nothing is measured while nobody asks. Use of processors is the difference of two looks: the last one, if it was not long
+//! The control plane asks in the same way, for its autoscalers. Nothing is measured while nobody asks. Use of processors is the difference of two looks: the last one, if it was not long
 //! ago, or else one that is taken a moment before the answer.
 
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use http::{Method, Response};
 use serde_json::{Value, json};
 use stead_api::{LabelSelector, Request, Resource, Status};
 use stead_apiserver::{Extension, Known, Told};
+use stead_control::{ContainerUsage, Measured, Usage as PodsUsage};
 use stead_host::usage::Usage;
 
-use crate::kubelet::{usage_of_node, usage_of_pods};
+use crate::kubelet::{PodUsage, usage_of_node, usage_of_pods};
 use crate::out::Out;
 use crate::{Server, clock};
 
@@ -67,6 +68,47 @@ async fn measure(server: &Arc<Server>) -> Result<(Arc<Look>, Arc<Look>), Status>
     let new = look_aside(server).await?;
     looks.push_back(Arc::clone(&new));
     Ok((old, new))
+}
+
+/// What pods use, for the control plane.
+pub async fn measured(server: &Arc<Server>) -> Measured {
+    if !has_nodes(server) {
+        let why = "the server could not find the requested resource (get pods.metrics.k8s.io)".to_owned();
+        return Measured { at: clock::now(), usage: Err(why) };
+    }
+    match measure(server).await {
+        Ok((old, new)) => Measured { at: new.time, usage: Ok(of_plane(&old, &new)) },
+        Err(status) => Measured { at: clock::now(), usage: Err(status.message) },
+    }
+}
+
+fn of_plane(old: &Look, new: &Look) -> PodsUsage {
+    let window = new.at - old.at;
+    let pods = both(old, new).map(|(pod, containers)| {
+        let containers = containers.into_iter().map(|(name, then, now)| ContainerUsage {
+            name: name.to_owned(),
+            cpu_nanos: cpu_nanos(then, now, window),
+            memory_bytes: now.working_set,
+        });
+        (pod.pod.meta.uid.clone(), containers.collect())
+    });
+    PodsUsage { window: window.try_into().unwrap_or_default(), pods: pods.collect() }
+}
+
+/// A container's name, and what it had used at both looks.
+type Twice<'a> = (&'a str, &'a Usage, &'a Usage);
+
+/// The pods that were seen at both looks, with their containers that were.
+fn both<'a>(old: &'a Look, new: &'a Look) -> impl Iterator<Item = (&'a PodUsage, Vec<Twice<'a>>)> {
+    new.pods.iter().filter_map(|pod| {
+        let before = old.pods.iter().find(|known| known.pod.meta.uid == pod.pod.meta.uid)?;
+        let containers = pod.containers.iter().filter_map(|(name, now)| {
+            let (_, then) = before.containers.iter().find(|(known, _)| known == name)?;
+            Some((name.as_str(), then, now))
+        });
+        let containers: Vec<Twice> = containers.collect();
+        (!containers.is_empty()).then_some((pod, containers))
+    })
 }
 
 /// Whether a request is for this API.
@@ -152,21 +194,17 @@ fn nodes(server: &Server, old: &Look, new: &Look) -> Vec<Value> {
 }
 
 fn pods(old: &Look, new: &Look, namespace: &str) -> Vec<Value> {
-    let wanted = new.pods.iter().filter(|pod| namespace.is_empty() || pod.pod.meta.namespace == namespace);
-    let shown = wanted.filter_map(|pod| {
+    let wanted = both(old, new).filter(|(pod, _)| namespace.is_empty() || pod.pod.meta.namespace == namespace);
+    let shown = wanted.map(|(pod, containers)| {
         let meta = &pod.pod.meta;
-        let before = old.pods.iter().find(|known| known.pod.meta.uid == meta.uid)?;
-        let containers: Vec<Value> = pod
-            .containers
-            .iter()
-            .filter_map(|(name, now)| {
-                let (_, then) = before.containers.iter().find(|(known, _)| known == name)?;
-                Some(json!({"name": name, "usage": usage(then, now, new.at - old.at)}))
-            })
+        let window = new.at - old.at;
+        let containers: Vec<Value> = containers
+            .into_iter()
+            .map(|(name, then, now)| json!({"name": name, "usage": usage(then, now, window)}))
             .collect();
         let metadata = json!({"name": meta.name, "namespace": meta.namespace, "creationTimestamp": new.time.to_string(),
             "labels": meta.labels});
-        (!containers.is_empty()).then(|| item("PodMetrics", metadata, ("containers", json!(containers)), (old, new)))
+        item("PodMetrics", metadata, ("containers", json!(containers)), (old, new))
     });
     shown.collect()
 }
@@ -180,9 +218,13 @@ fn item(kind: &str, metadata: Value, (field, value): (&str, Value), (old, new): 
 
 /// Processors in billionths, memory in kibibytes. A counter that fell began anew: what it counts now came after that.
 fn usage(before: &Usage, now: &Usage, window: Duration) -> Value {
-    let spent = now.cpu.checked_sub(before.cpu).unwrap_or(now.cpu);
-    let nanos = (spent.as_secs_f64() / window.as_secs_f64() * 1e9).round() as u64;
+    let nanos = cpu_nanos(before, now, window);
     json!({"cpu": format!("{nanos}n"), "memory": format!("{}Ki", now.working_set / 1024)})
+}
+
+fn cpu_nanos(before: &Usage, now: &Usage, window: Duration) -> u64 {
+    let spent = now.cpu.checked_sub(before.cpu).unwrap_or(now.cpu);
+    (spent.as_secs_f64() / window.as_secs_f64() * 1e9).round() as u64
 }
 
 fn json_response(value: &Value) -> Response<Out> {

@@ -46,6 +46,11 @@ async fn go_on(server: Weak<Server>, waiting: Waiting) {
             let request = answered(&server, *plan).await;
             server.plane.ask(request, answer);
         }
+        Waiting::Usage => {
+            let measured = crate::usage::measured(&server).await;
+            let plane = server.plane.clone();
+            let _ = tokio::task::spawn_blocking(move || plane.measured(measured)).await;
+        }
         Waiting::Sweep(effect) => crate::extensions::sweep(&server, *effect).await,
         Waiting::Own(id, question) => {
             let said = ask(&server, &question).await;

@@ -10,7 +10,7 @@ use stead_kinds::certificate_request::CertificateRequest;
 use super::{KUBELET_CLIENT, WATCHES, condition, issued, kubelet};
 use crate::facts;
 use crate::names::CERTIFICATE_REQUEST;
-use crate::plan::{Action, Controller, Plan, Settles, View};
+use crate::plan::{Controller, Plan, Settles, View};
 
 pub const CONTROLLER: Controller = Controller {
     name: "certificatesigningrequest-approving-controller",
@@ -44,7 +44,7 @@ fn reconcile(view: &View, key: &Key) -> Plan {
         let mut conditions = facts::list(&value["status"]["conditions"]).to_vec();
         conditions.push(json!({"type": "Approved", "status": "True", "reason": "AutoApproved", "message": message}));
         value["status"]["conditions"] = json!(conditions);
-        plan.actions.push(Action::UpdateSubresource { kind: CERTIFICATE_REQUEST, subresource: "approval", value });
+        plan.update_subresource(CERTIFICATE_REQUEST, "approval", value);
     }
     plan
 }

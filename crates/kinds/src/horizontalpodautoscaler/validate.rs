@@ -141,6 +141,10 @@ fn is_positive(value: &Quantity) -> bool {
     value.0.parse::<stead_api::Quantity>().is_ok_and(|value| value.sign() > 0)
 }
 
+fn is_negative(value: &Quantity) -> bool {
+    value.0.parse::<stead_api::Quantity>().is_ok_and(|value| value.sign() < 0)
+}
+
 fn validate_numbers(at: Path, target: &MetricTarget, errors: &mut Errors) {
     match target.type_.as_str() {
         "" => at.child("type").required(errors, "must specify a metric target type"),
@@ -165,6 +169,9 @@ fn validate_rules(at: Path, rules: &HPAScalingRules, errors: &mut Errors) {
         } else if seconds > SECONDS_MAX {
             at.invalid(errors, seconds, format!("must be less than or equal to {SECONDS_MAX}"));
         }
+    }
+    if let Some(tolerance) = rules.tolerance.as_ref().filter(|value| is_negative(value)) {
+        at.child("tolerance").invalid(errors, tolerance.0.as_str(), "must be greater than or equal to 0");
     }
     one_of(at.child("selectPolicy"), text(&rules.select_policy), &["Disabled", "Max", "Min"], true, errors);
     let policies = list(&rules.policies);

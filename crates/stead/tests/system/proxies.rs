@@ -38,6 +38,35 @@ spec:
   containers: [{name: web, image: 'stead.local/demo:1', args: [sleep, '3600']}]
 ";
 
+const BUSY: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: busy}
+spec:
+  serviceName: busy
+  selector: {matchLabels: {app: busy}}
+  template:
+    metadata: {labels: {app: busy}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: main
+        image: stead.local/demo:1
+        args: [sleep, '3600']
+        resources: {requests: {memory: 16Ki}}
+";
+
+const SCALER: &str = "
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: busy}
+spec:
+  maxReplicas: 2
+  scaleTargetRef: {apiVersion: apps/v1, kind: StatefulSet, name: busy}
+  metrics:
+  - {type: Resource, resource: {name: memory, target: {type: Utilization, averageUtilization: 50}}}
+";
+
 #[test]
 fn pods_services_and_nodes_are_seen_through_the_api() {
     let cluster = Cluster::up("proxies");
@@ -49,6 +78,7 @@ fn pods_services_and_nodes_are_seen_through_the_api() {
         ("pages", pages_are_led_back),
         ("nodes", nodes_tell_of_themselves),
         ("top", use_is_told),
+        ("autoscaling", use_makes_a_set_grow),
     ]);
 }
 
@@ -230,4 +260,21 @@ fn use_is_told(cluster: &Cluster) {
     assert!(cluster.kubectl(list).fails().contains("cannot list resource \"pods\" in API group \"metrics.k8s.io\""));
     cluster.kubectl("create rolebinding ann --clusterrole=view --user=ann").ok();
     cluster.kubectl(list).says("\"kind\":\"PodMetricsList\"");
+}
+
+/// A HorizontalPodAutoscaler scales by what `kubectl top` tells.
+fn use_makes_a_set_grow(cluster: &Cluster) {
+    cluster.apply(BUSY);
+    cluster.kubectl("rollout status sts/busy --timeout=90s").ok();
+    // Looks lie a second apart: one that was taken just before knows nothing of the pod.
+    cluster.sh("for try in $(seq 30); do kubectl top pod busy-0 && exit; sleep 0.5; done; exit 1").ok();
+    cluster.apply(SCALER);
+    cluster.kubectl("wait hpa/busy --for=jsonpath={.status.desiredReplicas}=2 --timeout=90s").ok();
+    cluster.kubectl("rollout status sts/busy --timeout=90s").ok();
+    cluster.kubectl("get pod busy-1").says("busy-1 1/1 Running");
+    let shown = cluster.kubectl("get hpa busy --no-headers").ok();
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    assert!(words[1..3] == ["StatefulSet/busy", "memory:"] && words[3].ends_with("%/50%"), "{shown}");
+    let reason = "New size: 2; reason: memory resource utilization (percentage of request) above target";
+    cluster.kubectl("events --for hpa/busy").says(reason);
 }
