@@ -1,6 +1,7 @@
 //! Nodes that fall silent: conditions, taints, and which pods must leave.
 //!
-//! A node renews its lease; after 50 s without (60 s for a new one) its conditions become Unknown, its pods not ready, and it is tainted
+//! A node renews its lease; what counts is when this server saw that it did, not what the node's clock or an earlier life of ours
+//! said the time was, for a clock may be set back. After 50 s without (60 s for a new one) its conditions become Unknown, its pods not ready, and it is tainted
 //! (F-01). Pods leave when they no longer tolerate it (F-02): they are asked to; their objects stay until the node says they are gone
 //! (F-03), so no second pod of an identity can start (**AtMostOne**).
 //! Upstream: pkg/controller/nodelifecycle and tainteviction. Eviction rates (F-09) are not limited.
@@ -9,13 +10,13 @@ pub mod eviction;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use stead_api::{Key, Object};
 
 use crate::facts;
+use crate::memory::{Heard, Memory};
 use crate::names::{LEASE, NODE, NODE_LEASES, POD};
 use crate::plan::{Controller, Note, Plan, Settles, View, Watch};
 
@@ -45,8 +46,9 @@ fn reconcile(view: &View, key: &Key) -> Plan {
     let mut plan = Plan::none();
     let Some(object) = view.snapshot.get(key).filter(|node| !node.meta.is_deleting()) else { return plan };
     let node = object.view::<Node>();
-    let (last, grace) = heartbeat(view, object, &node);
-    let ends = facts::after(last, grace);
+    let (heard, grace) = heartbeat(view, object, &node);
+    let ends = facts::after(heard.at, grace);
+    plan.remember = Some(Memory::Node(heard));
     if ends <= view.now {
         if silence(view, object, &node, &mut plan) {
             return plan;
@@ -64,17 +66,24 @@ fn reconcile(view: &View, key: &Key) -> Plan {
 }
 
 /// When the node was last heard of, and how long it may be silent after that.
-fn heartbeat(view: &View, object: &Object, node: &Node) -> (Timestamp, i64) {
+fn heartbeat(view: &View, object: &Object, node: &Node) -> (Heard, i64) {
     let lease = view.get(LEASE, NODE_LEASES, &object.key.name);
     let renewed = lease.and_then(|lease| lease.view::<Lease>().spec.as_ref()?.renew_time.as_ref().map(|t| t.0));
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let ready = conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
     let posted = ready.and_then(|c| c.last_heartbeat_time.as_ref()).map(|t| t.0);
-    match renewed.max(posted) {
+    let first = match renewed.max(posted) {
         // While the server was away nobody could be heard.
-        Some(last) => (last.max(view.started), GRACE_SECONDS),
-        None => (object.meta.creation_timestamp.unwrap_or(view.now), STARTUP_GRACE_SECONDS),
-    }
+        Some(last) => last.max(view.started),
+        None => object.meta.creation_timestamp.unwrap_or(view.now),
+    };
+    let at = match view.memory {
+        Some(Memory::Node(before)) if before.renewed == renewed && before.posted >= posted => before.at,
+        Some(Memory::Node(_)) => view.now,
+        _ => first.min(view.now),
+    };
+    let grace = if renewed.or(posted).is_some() { GRACE_SECONDS } else { STARTUP_GRACE_SECONDS };
+    (Heard { renewed, posted, at }, grace)
 }
 
 /// Nothing is known any more. True when that is news.
@@ -203,6 +212,29 @@ mod tests {
             event nodes/n Normal NodeNotReady: Node n status is now: NodeNotReady
         "#]],
         );
+    }
+
+    #[test]
+    fn what_counts_is_when_a_sign_of_life_was_seen_f01() {
+        let heard = |seconds: i64, renewed: &str, memory: Option<Heard>| {
+            let lease = format!(r#"lease kube-node-lease/n {{"spec":{{"renewTime":"{renewed}"}}}}"#);
+            let mut world = World::of(&format!("node n {{\"status\":{{\"conditions\":[]}}}}\n {lease}"));
+            world.now = facts::after(world.now, seconds);
+            let memory = memory.map(Memory::Node);
+            let view = View { memory: memory.as_ref(), ..world.view() };
+            let node = view.get(NODE, "", "n").expect("the node");
+            let (heard, grace) = heartbeat(&view, node, &node.view::<Node>());
+            assert_eq!(grace, GRACE_SECONDS);
+            heard
+        };
+        let at = |seconds| facts::after(World::of("").now, seconds);
+        let ahead = "1970-01-13T00:00:00.000000Z";
+        let first = heard(0, ahead, None);
+        assert_eq!(first.at, at(0), "a time that has yet to come counts from now");
+        let again = heard(40, ahead, Some(first));
+        assert_eq!(again, first, "the same sign is no new one");
+        let back = heard(40, "1970-01-12T12:00:00.000000Z", Some(again));
+        assert_eq!(back.at, at(40), "another is, whatever time its node says it is");
     }
 
     #[test]

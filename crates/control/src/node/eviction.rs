@@ -63,7 +63,11 @@ fn reconcile(view: &View, key: &Key) -> Plan {
         // The shortest time that a toleration gives; one without a time tolerates for ever.
         let seconds =
             if fitting().next().is_none() { Some(0) } else { fitting().filter_map(|t| t.toleration_seconds).min() };
-        let since = taint.time_added.as_ref().map_or(view.now, |t| t.0);
+        // A time that has yet to come was told before the clock was set back.
+        let since = match taint.time_added.as_ref().map(|t| t.0) {
+            Some(at) if at > view.now => view.started,
+            at => at.unwrap_or(view.now),
+        };
         if let Some(seconds) = seconds {
             let at = facts::after(since, seconds.max(0));
             leaves = Some(leaves.map_or(at, |earlier| earlier.min(at)));

@@ -438,6 +438,28 @@ fn a_node_is_not_blamed_for_the_servers_own_absence_f01() {
 }
 
 #[test]
+fn a_clock_set_back_while_all_was_down_lets_no_dead_node_look_alive_f01() {
+    let mut world = with_web(1);
+    world.play();
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    world.create(
+        lease,
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "n1"},
+        "spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}),
+    );
+    let records = world.disk.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() });
+    world.plane = Plane::restore(9, cluster(), world.revision, records.collect::<Vec<_>>()).expect("sound records");
+    world.now = world.now.checked_sub(SignedDuration::from_hours(5)).expect("a time");
+    let batch = world.plane.step(world.now, Vec::new());
+    world.commit(batch);
+    world.settle();
+    let ready = |world: &World| world.value(POD, "web-0")["status"]["conditions"][0]["status"].clone();
+    assert_eq!(ready(&world), "True");
+    world.wait(50);
+    assert_eq!(ready(&world), "False", "its last sign of life lies ahead of the clock");
+}
+
+#[test]
 fn events_expire_after_an_hour_i12() {
     let mut world = with_web(1);
     world.play();
