@@ -58,6 +58,10 @@ pub(crate) fn bind(
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
         "lastTransitionTime": time_text(ctx.now)});
     set_condition(&mut new["status"], condition);
+    // It has its place: none is kept free for it any more.
+    if let Some(status) = new["status"].as_object_mut() {
+        status.shift_remove("nominatedNodeName");
+    }
     Draft::internal(*kind, pod, new).finish(ctx, request, remarks)?;
     Ok(success(201))
 }

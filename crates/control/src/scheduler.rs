@@ -6,12 +6,14 @@
 //! Guarantees: a pod is bound once (binding is refused on a bound pod); what is decided is a function of the snapshot, so two pods never
 //! get the same last place. Bounded: scoring stops at `FEASIBLE_NODES_MAX` nodes, starting at a place that depends on the pod.
 //! A pod that fits nowhere is looked at again when a node, a claim or another pod changes.
-//! Upstream: pkg/scheduler, its default filter and score plugins; messages as its events print them. Preemption is not done.
+//! Upstream: pkg/scheduler, its default filter and score plugins; messages as its events print them. `preempt.rs` makes room where there
+//! is none.
 
 mod affinity;
 mod claims;
 mod filter;
 mod place;
+mod preempt;
 mod resources;
 mod score;
 mod terms;
@@ -21,7 +23,7 @@ pub(crate) use claims::{SELECTED_NODE, claim_names};
 pub(crate) use filter::is_ready;
 pub(crate) use terms::{node_matches, node_selector_matches, tolerates};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -30,6 +32,7 @@ use stead_api::{Key, Object};
 use stead_store::Event;
 
 use place::{Place, Wanted};
+use preempt::Outcome;
 
 use crate::facts;
 use crate::names::{CLAIM, NODE, POD, STORAGE_CLASS, VOLUME};
@@ -75,6 +78,15 @@ fn woken_by_pod(view: &View, event: &Event) -> Vec<Key> {
     let was_finished = |pod: &Arc<Object>| facts::is_finished(&pod.view::<Pod>());
     let freed = event.deleted || (was_finished(object) && !event.old.as_ref().is_some_and(was_finished));
     if freed {
+        return waiting(view).map(|pod| pod.key.clone()).collect();
+    }
+    // One that found another place than the one that was cleared for it leaves that to others.
+    let is_left = |old: &Arc<Object>| {
+        let pod = object.view::<Pod>();
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
+        place::nominated(&old.view::<Pod>()).is_some_and(|nominated| Some(nominated) != node)
+    };
+    if event.old.as_ref().is_some_and(|old| is_waiting(old) && is_left(old)) {
         return waiting(view).map(|pod| pod.key.clone()).collect();
     }
     // A pod that found its node may be the one that another wants to be near.
@@ -150,41 +162,40 @@ fn reconcile(view: &View, key: &Key) -> Plan {
         return Plan::none();
     }
     if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
-        return unscheduled(
-            view,
-            object,
-            "SchedulingGated",
-            "Scheduling is blocked due to non-empty scheduling gates",
-            None,
-        );
+        let why = ("SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates");
+        let mut plan = Plan::none();
+        unscheduled(view, object, why, Nominated::AsBefore, None, &mut plan);
+        return plan;
     }
     let claims = match claims::claims(view, object, &pod) {
         Ok(claims) => claims,
         Err(why) => return refused(view, object, &Refusal::Everywhere(why)),
     };
     let requests = resources::requests(spec);
-    let wanted = Wanted { view: *view, object, pod: Arc::clone(&pod), requests, claims };
+    let without = BTreeSet::new();
+    let wanted = Wanted { view: *view, object, pod: Arc::clone(&pod), requests, claims, without };
     match choose(&wanted) {
         Ok(place) => place_on(&wanted, &place),
-        Err(refusal) => refused(view, object, &refusal),
+        Err(refusal) => make_room(&wanted, &refusal),
     }
 }
 
 /// Why a pod fits nowhere.
-enum Refusal {
+enum Refusal<'a> {
     /// No node could change it.
     Everywhere(String),
-    /// The reasons with the number of nodes each; and how many nodes might do if pods there went away.
-    Nodes { reasons: BTreeMap<String, usize>, resolvable: usize },
+    /// The reasons with the number of nodes each; and the nodes that might do if pods there went away.
+    Nodes { reasons: BTreeMap<String, usize>, resolvable: Vec<&'a Arc<Object>> },
 }
 
-fn choose<'a>(wanted: &Wanted<'a>) -> Result<Place<'a>, Refusal> {
+fn choose<'a>(wanted: &Wanted<'a>) -> Result<Place<'a>, Refusal<'a>> {
     let view = &wanted.view;
     let nodes: Vec<&Arc<Object>> = view.snapshot.list(NODE, "").collect();
     let surroundings = affinity::Surroundings::of(wanted, &nodes);
-    // Claims that were promised to a node keep the pod there, as long as it fits.
-    if let Some(node) = wanted.claims.promised.as_deref().and_then(|name| view.get(NODE, "", name)) {
-        let place = Place::of(view, node);
+    // Claims that were promised to a node keep the pod there, as long as it fits, and so does room that was made for it.
+    let kept = wanted.claims.promised.as_deref().or(place::nominated(&wanted.pod));
+    if let Some(node) = kept.and_then(|name| view.get(NODE, "", name)) {
+        let place = Place::of(wanted, node);
         if filter::check(wanted, &place, &surroundings).is_ok() {
             return Ok(place);
         }
@@ -192,13 +203,13 @@ fn choose<'a>(wanted: &Wanted<'a>) -> Result<Place<'a>, Refusal> {
     let start = wanted.object.meta.uid.bytes().fold(0usize, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
     let mut feasible = Vec::new();
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut resolvable = 0;
+    let mut resolvable = Vec::new();
     for index in 0..nodes.len() {
-        let place = Place::of(view, nodes[(start + index) % nodes.len()]);
+        let place = Place::of(wanted, nodes[(start + index) % nodes.len()]);
         match filter::check(wanted, &place, &surroundings) {
             Ok(()) => feasible.push(place),
             Err(refusal) => {
-                resolvable += usize::from(refusal.is_resolvable);
+                resolvable.extend(refusal.is_resolvable.then_some(place.object));
                 for reason in refusal.reasons {
                     *reasons.entry(reason).or_insert(0) += 1;
                 }
@@ -230,48 +241,96 @@ fn place_on(wanted: &Wanted, place: &Place) -> Plan {
     plan
 }
 
+/// What keeps a pod from its place is taken away, if that is less than it; else it is told why it waits.
+fn make_room(wanted: &Wanted, refusal: &Refusal) -> Plan {
+    let (view, object) = (&wanted.view, wanted.object);
+    let Refusal::Nodes { reasons, resolvable } = refusal else { return refused(view, object, refusal) };
+    let total = view.snapshot.count(NODE);
+    if total == 0 {
+        return refused(view, object, refusal);
+    }
+    let why = format!("0/{total} nodes are available: {}.", counted(reasons));
+    let outcome = preempt::find(wanted, resolvable);
+    let (text, nominated) = match &outcome {
+        Outcome::Victims(victims) => (why, Nominated::On(&victims.node.key.name)),
+        Outcome::Waits(reason) => (format!("{why} preemption: {reason}"), Nominated::AsBefore),
+        Outcome::InVain(found) => {
+            let mut reasons = found.clone();
+            if total > resolvable.len() {
+                let rest = total - resolvable.len();
+                *reasons.entry("Preemption is not helpful for scheduling".into()).or_insert(0) += rest;
+            }
+            let text = format!("{why} preemption: 0/{total} nodes are available: {}.", counted(&reasons));
+            (text, Nominated::Nowhere)
+        }
+    };
+    let mut plan = match &outcome {
+        Outcome::Victims(victims) => preempt::evict(wanted, victims),
+        Outcome::Waits(_) | Outcome::InVain(_) => Plan::none(),
+    };
+    let note = Note::warning(&object.key, "FailedScheduling", text.clone());
+    unscheduled(view, object, ("Unschedulable", &text), nominated, Some(note), &mut plan);
+    plan
+}
+
+/// `2 Insufficient cpu, 1 node(s) were unschedulable`
+fn counted(reasons: &BTreeMap<String, usize>) -> String {
+    let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    parts.sort();
+    parts.join(", ")
+}
+
+/// Where no pod that went away could help.
 fn refused(view: &View, pod: &Object, refusal: &Refusal) -> Plan {
     let total = view.snapshot.count(NODE);
     let message = match refusal {
-        _ if total == 0 => "no nodes available to schedule pods".to_owned(),
-        Refusal::Everywhere(why) => format!(
+        Refusal::Everywhere(why) if total > 0 => format!(
             "0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: {total} Preemption is not helpful for scheduling."
         ),
-        Refusal::Nodes { reasons, resolvable } => {
-            let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-            parts.sort();
-            let mut helps = Vec::new();
-            if *resolvable > 0 {
-                helps.push(format!("{resolvable} No preemption victims found for incoming pod"));
-            }
-            if total > *resolvable {
-                helps.push(format!("{} Preemption is not helpful for scheduling", total - resolvable));
-            }
-            helps.sort();
-            format!(
-                "0/{total} nodes are available: {}. preemption: 0/{total} nodes are available: {}.",
-                parts.join(", "),
-                helps.join(", ")
-            )
-        }
+        Refusal::Everywhere(_) | Refusal::Nodes { .. } => "no nodes available to schedule pods".to_owned(),
     };
     let note = Note::warning(&pod.key, "FailedScheduling", message.clone());
-    unscheduled(view, pod, "Unschedulable", &message, Some(note))
+    let mut plan = Plan::none();
+    unscheduled(view, pod, ("Unschedulable", &message), Nominated::Nowhere, Some(note), &mut plan);
+    plan
 }
 
-/// Condition PodScheduled False, and the event, when either says something new.
-fn unscheduled(view: &View, pod: &Object, reason: &str, message: &str, note: Option<Note>) -> Plan {
-    let mut plan = Plan::none();
+/// What `status.nominatedNodeName` becomes.
+enum Nominated<'n> {
+    AsBefore,
+    Nowhere,
+    On(&'n str),
+}
+
+/// Condition PodScheduled False, the node that is being cleared, and the event, when one of them says something new.
+fn unscheduled(
+    view: &View,
+    pod: &Object,
+    (reason, message): (&str, &str),
+    nominated: Nominated,
+    note: Option<Note>,
+    plan: &mut Plan,
+) {
     let mut value = pod.value();
     let mut conditions = facts::list(&value["status"]["conditions"]).to_vec();
     let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message,
         "lastProbeTime": null, "lastTransitionTime": facts::time(view.now)});
-    if facts::set_condition(&mut conditions, condition) {
-        value["status"]["conditions"] = json!(conditions);
+    let mut is_changed = facts::set_condition(&mut conditions, condition);
+    value["status"]["conditions"] = json!(conditions);
+    let before = value["status"]["nominatedNodeName"].as_str().unwrap_or_default().to_owned();
+    let after = match nominated {
+        Nominated::AsBefore => &before,
+        Nominated::Nowhere => "",
+        Nominated::On(node) => node,
+    };
+    if before != after {
+        is_changed = true;
+        preempt::nominate(&mut value, after);
+    }
+    if is_changed {
         plan.update_status(POD, value);
         plan.events.extend(note);
     }
-    plan
 }
 
 #[cfg(test)]

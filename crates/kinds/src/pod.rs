@@ -45,7 +45,7 @@ pub const POD: Kind = Kind {
             "status.podIP",
             "status.nominatedNodeName",
         ],
-        indexed: &["spec.nodeName", "status.phase"],
+        indexed: &["spec.nodeName", "status.nominatedNodeName", "status.phase"],
         labels_indexed: true,
         ..Fields::NONE
     },

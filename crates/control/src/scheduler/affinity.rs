@@ -132,7 +132,7 @@ impl Surroundings {
             if near.is_empty() && apart.is_empty() && theirs.is_empty() && preferences.is_empty() {
                 continue;
             }
-            let Some(node) = node_of(view, &pod).filter(|_| !facts::is_finished(&pod)) else { continue };
+            let Some(node) = node_of(view, &pod).filter(|_| wanted.counts(object, &pod)) else { continue };
             let domain = |key: &str| node.meta.label(key).map(|value| (key.to_owned(), value.to_owned()));
             for (term, (_, domains)) in near.iter().zip(&mut found.near) {
                 if term.speaks_of(view, object) {
@@ -152,6 +152,11 @@ impl Surroundings {
         let constraints = wanted.spec().topology_spread_constraints.iter().flatten();
         found.spread = constraints.map(|constraint| Spread::of(wanted, constraint, nodes)).collect();
         found
+    }
+
+    /// Whether it would be another without some of the pods.
+    pub fn rest_on_pods(&self) -> bool {
+        !(self.near.is_empty() && self.forbidden.is_empty() && self.defended.is_empty() && self.spread.is_empty())
     }
 
     pub fn check_affinity(&self, _wanted: &Wanted, place: &Place) -> Result<(), &'static str> {
@@ -216,7 +221,7 @@ impl Spread {
             let same = pods.iter().filter(|pod| {
                 pod.key.namespace == wanted.object.key.namespace
                     && !pod.meta.is_deleting()
-                    && !facts::is_finished(&pod.view::<Pod>())
+                    && wanted.counts(pod, &pod.view::<Pod>())
                     && matches(&selector, pod)
             });
             *counts.entry(value.to_owned()).or_insert(0) += same.count() as i64;

@@ -15,6 +15,7 @@ use crate::volume::matching;
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 /// The claims of a pod that all exist.
+#[derive(Clone)]
 pub struct Claims<'a> {
     /// Bound, with their volumes.
     pub bound: Vec<(&'a Arc<Object>, &'a Arc<Object>)>,

@@ -189,3 +189,126 @@ fn requests_count_sidecars_and_the_largest_init_container() {
     .expect("a pod spec");
     assert_eq!(resources::requests(&spec), [("cpu".to_owned(), 2600), ("memory".to_owned(), 1 << 30)].into());
 }
+
+/// All that the plan does, status included.
+fn check_all(text: &str, expected: Expect) {
+    let world = World::of(text);
+    expected.assert_eq(&show(&world, &reconcile(&world.view(), &Key::new(POD, "default", "web-0"))));
+}
+
+/// A pod of a priority that asks for so many processors.
+fn of_priority(name: &str, priority: i32, cpu: &str, status: &str) -> String {
+    format!(
+        r#"pod {name} {{"spec":{{"priority":{priority},"containers":[{{"name":"x","resources":{{"requests":{{"cpu":"{cpu}"}}}}}}]}},"status":{{{status}}}}}"#
+    )
+}
+
+#[test]
+fn a_pod_takes_the_place_of_the_least_of_lower_priority() {
+    // Of four processors: without `b` there is room, and `b` is less than `c`.
+    let pods = [
+        of_priority("a node=n label=app:a", 5, "1", ""),
+        of_priority("b node=n label=app:b", 1, "1", ""),
+        of_priority("c node=n label=app:c", 3, "2", ""),
+        of_priority("web-0", 10, "1", ""),
+    ];
+    check_all(
+        &format!("node n\n {}", pods.join("\n ")),
+        expect![[r#"
+        status Pod b {"conditions":[{"type":"DisruptionTarget","status":"True","reason":"PreemptionByScheduler","message":"default-scheduler: preempting to accommodate a higher priority pod","lastTransitionTime":"1970-01-12T13:46:40Z"}]}
+        delete pods/default/b
+        status Pod web-0 {"conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/1 nodes are available: 1 Insufficient cpu.","lastProbeTime":null,"lastTransitionTime":"1970-01-12T13:46:40Z"}],"nominatedNodeName":"n"}
+        event pods/default/web-0 Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.
+    "#]],
+    );
+    // A budget protects `b`; nobody of the same priority goes.
+    let budget = r#"pdb b {"spec":{"selector":{"matchLabels":{"app":"b"}}},"status":{"disruptionsAllowed":0}}"#;
+    check_all(
+        &format!("node n\n {}\n {budget}", pods.join("\n ")),
+        expect![[r#"
+        status Pod c {"conditions":[{"type":"DisruptionTarget","status":"True","reason":"PreemptionByScheduler","message":"default-scheduler: preempting to accommodate a higher priority pod","lastTransitionTime":"1970-01-12T13:46:40Z"}]}
+        delete pods/default/c
+        status Pod web-0 {"conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/1 nodes are available: 1 Insufficient cpu.","lastProbeTime":null,"lastTransitionTime":"1970-01-12T13:46:40Z"}],"nominatedNodeName":"n"}
+        event pods/default/web-0 Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.
+    "#]],
+    );
+    check_all(
+        &format!("node n\n {}\n {}", of_priority("a node=n", 10, "4", ""), of_priority("web-0", 10, "1", "")),
+        expect![[r#"
+            status Pod web-0 {"conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.","lastProbeTime":null,"lastTransitionTime":"1970-01-12T13:46:40Z"}]}
+            event pods/default/web-0 Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
+        "#]],
+    );
+}
+
+#[test]
+fn the_node_whose_victims_are_least_is_cleared() {
+    let text = format!(
+        "node m\n node n\n {}\n {}\n {}",
+        of_priority("a node=m", 5, "4", ""),
+        of_priority("b node=n", 4, "4", ""),
+        of_priority("web-0", 10, "3", "")
+    );
+    check(
+        &text,
+        expect![[r#"
+        delete pods/default/b
+        event pods/default/web-0 Warning FailedScheduling: 0/2 nodes are available: 2 Insufficient cpu.
+    "#]],
+    );
+}
+
+#[test]
+fn room_in_the_making_is_waited_for_and_kept_from_others() {
+    let ending = of_priority("a node=n deleting", 1, "4", "");
+    let nominated = r#""phase":"Pending","nominatedNodeName":"n""#;
+    // Whether it is remembered or not, what goes already is enough.
+    check_all(
+        &format!("node n\n {ending}\n {}", of_priority("web-0", 10, "1", "")),
+        expect![[r#"
+        status Pod web-0 {"conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/1 nodes are available: 1 Insufficient cpu.","lastProbeTime":null,"lastTransitionTime":"1970-01-12T13:46:40Z"}],"nominatedNodeName":"n"}
+        event pods/default/web-0 Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.
+    "#]],
+    );
+    let by_us = r#""conditions":[{"type":"DisruptionTarget","status":"True","reason":"PreemptionByScheduler"}]"#;
+    let ending = of_priority("a node=n deleting", 1, "4", by_us);
+    check(
+        &format!("node n\n {ending}\n {}", of_priority("web-0", 10, "1", nominated)),
+        expect![[r#"
+        event pods/default/web-0 Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to a terminating pod on the nominated node.
+    "#]],
+    );
+    // The room is gone from the others, unless they are more.
+    let first = of_priority("first", 10, "3", nominated);
+    check(
+        &format!("node n\n {first}\n {}", of_priority("web-0", 5, "2", "")),
+        expect![[r#"
+        event pods/default/web-0 Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.
+    "#]],
+    );
+    check(
+        &format!("node n\n {first}\n {}", of_priority("web-0", 11, "2", "")),
+        expect![[r#"
+        bind pods/default/web-0 to n
+    "#]],
+    );
+    // And it goes to the one for which it was made, though another node is emptier.
+    check(
+        &format!("node m\n node n\n {}", of_priority("web-0", 10, "1", nominated)),
+        expect![[r#"
+        bind pods/default/web-0 to n
+    "#]],
+    );
+}
+
+#[test]
+fn a_pod_that_never_preempts_waits() {
+    let polite = of_priority("web-0", 10, "1", "").replace(r#""priority""#, r#""preemptionPolicy":"Never","priority""#);
+    check_all(
+        &format!("node n\n {}\n {polite}", of_priority("a node=n", 1, "4", "")),
+        expect![[r#"
+        status Pod web-0 {"conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.","lastProbeTime":null,"lastTransitionTime":"1970-01-12T13:46:40Z"}]}
+        event pods/default/web-0 Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.
+    "#]],
+    );
+}

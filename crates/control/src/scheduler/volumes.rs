@@ -13,7 +13,6 @@ use stead_api::Object;
 use super::claims::{SELECTED_NODE, claim_names};
 use super::place::{Place, Wanted};
 use super::terms::node_selector_matches;
-use crate::facts;
 use crate::names::{CLAIM, NODE, POD, STORAGE_CLASS, VOLUME};
 use crate::plan::Plan;
 use crate::volume::matching;
@@ -40,7 +39,7 @@ pub fn is_exclusive_in_use(wanted: &Wanted) -> bool {
         let is_placed = pod.spec.as_ref().is_some_and(|s| s.node_name.as_deref().is_some_and(|n| !n.is_empty()));
         other.key != wanted.object.key
             && is_placed
-            && !facts::is_finished(&pod)
+            && wanted.counts(other, &pod)
             && claim_names(&other.key.name, &pod).iter().any(|name| exclusive.contains(name))
     })
 }
