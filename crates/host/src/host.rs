@@ -153,6 +153,8 @@ impl Host {
                 at: Timestamp::now(),
             }),
             Action::LookAtDisk => self.look_at_disk(),
+            Action::MeasurePods { pods } => Ok(Observation::PodsOnDisk(self.measure_pods(pods))),
+            Action::EmptyPod { pod } => self.empty_pod(pod),
             Action::DeleteDirectory { path } => self.delete_directory(path),
         };
         result.unwrap_or_else(|fault| Observation::Failed {

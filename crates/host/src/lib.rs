@@ -9,6 +9,7 @@ mod cgroup;
 mod container;
 mod container_end;
 mod dial;
+mod disk_use;
 pub mod dns_server;
 mod exec;
 mod fault;

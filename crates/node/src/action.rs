@@ -45,6 +45,8 @@ pub enum Action {
     RemoveImage { image: String },
     /// How much room there is, and which images could go. Answers [`Observation::Disk`].
     LookAtDisk,
+    /// How much of the disk these pods have taken beside their volumes that last. Answers [`Observation::PodsOnDisk`].
+    MeasurePods { pods: Vec<PodUid> },
 
     /// Namespaces, network, cgroup and directories of a pod. Answers [`Observation::Sandbox`].
     EnsureSandbox(Box<SandboxSpec>),
@@ -53,6 +55,9 @@ pub enum Action {
     /// Kill what still runs, give back address, namespaces and volume mounts; logs, records and emptyDirs stay.
     /// Answers [`Observation::SandboxStopped`].
     StopSandbox { pod: PodUid },
+    /// Give back what an ended pod wrote: its containers' writable layers and its emptyDirs; logs and records stay.
+    /// Answers [`Observation::PodEmptied`].
+    EmptyPod { pod: PodUid },
     /// `StopSandbox`, then forget the pod: logs, records, emptyDirs. Answers [`Observation::PodRemoved`].
     RemovePod { pod: PodUid },
 
@@ -84,6 +89,15 @@ pub struct Room {
     pub images: Vec<Image>,
 }
 
+/// What a pod has taken of the disk, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodDisk {
+    /// Writable layer and logs, by container.
+    pub containers: BTreeMap<String, u64>,
+    /// emptyDirs on disk.
+    pub volumes: u64,
+}
+
 /// Something seen on the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
@@ -101,6 +115,10 @@ pub enum Observation {
         image: String,
     },
     Disk(Room),
+    PodsOnDisk(BTreeMap<PodUid, PodDisk>),
+    PodEmptied {
+        pod: PodUid,
+    },
     Sandbox(Sandbox),
     Volumes {
         pod: PodUid,

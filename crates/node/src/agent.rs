@@ -14,6 +14,7 @@ use crate::config::{NodeConfig, provisioner_user};
 use crate::disk::Disk;
 use crate::duty::NodeDuty;
 use crate::event::{Note, Recorder, Subject};
+use crate::evict::Shortage;
 use crate::exchange::{Input, Output, Pending, RequestId};
 use crate::reclaim_steps::Reclaim;
 use crate::state::PodState;
@@ -71,6 +72,8 @@ pub struct NodeAgent {
     pub(crate) recorder: Recorder,
     pub(crate) node: NodeDuty,
     pub(crate) disk: Disk,
+    /// What the pods are being measured for.
+    pub(crate) disk_wanted: Option<Shortage>,
     pub(crate) reclaim: Reclaim,
     /// The node stops, and no pod lives longer than this.
     pub(crate) kill_all_at: Option<Timestamp>,
@@ -84,6 +87,7 @@ impl NodeAgent {
         let is_short = machine.disk_free_bytes < config.disk_pressure.bytes_of(machine.disk_bytes);
         NodeAgent {
             disk: Disk::at_start(is_short),
+            disk_wanted: None,
             recorder: Recorder::new(&config.name),
             config,
             snapshot: None,

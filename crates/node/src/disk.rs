@@ -56,6 +56,8 @@ pub(crate) struct Judged {
     pub notes: Vec<Note>,
     /// Pressure began or ended.
     pub is_turn: bool,
+    /// Images are of no help any more: a pod has to go.
+    pub must_evict: bool,
 }
 
 impl Disk {
@@ -93,6 +95,7 @@ impl Disk {
         let short = pressure.bytes_of(room.total_bytes);
         self.judge_pressure(now, room.free_bytes < short, &mut judged);
         self.collect(now, room, judged.is_turn && self.is_under_pressure(), used, &mut judged);
+        judged.must_evict = room.free_bytes < short && judged.remove.is_empty();
         let is_calm = !self.is_under_pressure() && room.free_bytes >= short.saturating_mul(SPARE_TIMES);
         self.ask_at = Some(now + if is_calm { LOOK_CALM } else { LOOK_CLOSE });
         judged

@@ -17,6 +17,7 @@ mod disk;
 mod duty;
 mod env;
 mod event;
+mod evict;
 mod exchange;
 mod facts;
 mod files;

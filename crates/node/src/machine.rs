@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use jiff::Timestamp;
 
 use crate::action::{
-    Action, Container, ContainerRef, ContainerState, Exit, Failure, Image, ImageConfig, Observation, PodUid,
+    Action, Container, ContainerRef, ContainerState, Exit, Failure, Image, ImageConfig, Observation, PodDisk, PodUid,
     ProbeResult, Reason, Room, Sandbox, SandboxState, World,
 };
 
@@ -29,6 +29,8 @@ pub struct FakeMachine {
     pub directories: BTreeSet<std::path::PathBuf>,
     /// How much room there is.
     pub disk: Room,
+    /// What pods have taken of it.
+    pub pods_on_disk: BTreeMap<PodUid, PodDisk>,
 }
 
 impl FakeMachine {
@@ -42,6 +44,7 @@ impl FakeMachine {
             images: None,
             unknown_images: BTreeSet::new(),
             directories: BTreeSet::new(),
+            pods_on_disk: BTreeMap::new(),
             disk: Room { total_bytes: DISK_BYTES, free_bytes: DISK_BYTES, images: Vec::new() },
         }
     }
@@ -80,6 +83,14 @@ impl FakeMachine {
                     all.retain(|name| !is_it(name));
                 }
                 Observation::ImageRemoved { image }
+            }
+            Action::MeasurePods { pods } => {
+                let of = |uid: PodUid| (uid.clone(), self.pods_on_disk.get(&uid).cloned().unwrap_or_default());
+                Observation::PodsOnDisk(pods.into_iter().map(of).collect())
+            }
+            Action::EmptyPod { pod } => {
+                self.pods_on_disk.remove(&pod);
+                Observation::PodEmptied { pod }
             }
             Action::EnsureSandbox(spec) => {
                 let known = self.sandboxes.get(&spec.pod.uid);

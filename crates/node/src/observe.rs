@@ -35,6 +35,11 @@ impl NodeAgent {
             Observation::Probed { container, kind, result, at } => self.probed(now, &container, kind, &result, at),
             Observation::HookDone { container, hook, result, .. } => self.hook_done(now, &container, hook, result),
             Observation::Disk(room) => self.disk_seen(now, &room),
+            Observation::PodsOnDisk(found) => self.evict_for_disk(now, &found),
+            Observation::PodEmptied { pod } => self.with_pod(&pod, |state| {
+                state.busy.remove(&Busy::EmptyPod);
+                state.is_emptied = true;
+            }),
             Observation::DirectoryDeleted { path } => self.directory_deleted(&path),
             Observation::Failed { action, failure, at: _ } => self.failed(now, *action, failure),
         }
@@ -235,6 +240,12 @@ impl NodeAgent {
             Action::FindImage { image } | Action::PullImage { image, .. } => self.image_failed(now, &image, &failure),
             Action::RemoveImage { .. } => self.image_not_removed(now, &failure),
             Action::LookAtDisk => self.disk.lost(now),
+            // The next look asks again.
+            Action::MeasurePods { .. } => {}
+            Action::EmptyPod { pod } => self.with_pod(&pod, |state| {
+                state.busy.remove(&Busy::EmptyPod);
+                state.cleanup_retry = Some(Retry::of_machine(state.cleanup_retry.as_ref(), failure, now));
+            }),
             Action::EnsureSandbox(spec) => {
                 let text = failure.message.clone();
                 self.with_pod(&spec.pod.uid, |state| {

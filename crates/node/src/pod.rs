@@ -26,6 +26,9 @@ const ENDED_KEPT: usize = 1;
 /// A failed pull is shown as ErrImagePull for this long before it is ImagePullBackOff.
 const ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(2);
 
+/// `status.reason` of a pod that had to go for the node's sake.
+pub const EVICTED: &str = "Evicted";
+
 /// The next actions of one pod.
 pub fn plan_pod(pod: &PodState, around: &Around, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
@@ -56,6 +59,9 @@ pub fn outcome(pod: &PodState, typed: &Pod, now: Timestamp) -> Option<Outcome> {
         Some("Succeeded") => return settled("Succeeded"),
         Some("Failed") => return settled("Failed"),
         _ => {}
+    }
+    if let Some(message) = &pod.evicted {
+        return Some(Outcome { phase: "Failed", reason: Some(EVICTED.into()), message: Some(message.clone()) });
     }
     if deadline(pod, typed).is_some_and(|at| now >= at) {
         let message = "Pod was active on the node longer than the specified deadline";

@@ -1,13 +1,15 @@
-//! What the agent does about room on the disk: looks, tells, removes images.
+//! What the agent does about room on the disk: looks, tells, removes images, then pods.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::action::{Action, Failure, Room};
+use crate::action::{Action, Failure, PodDisk, PodUid, Room};
 use crate::agent::NodeAgent;
 use crate::event::{Note, Subject};
+use crate::evict;
 use crate::exchange::Output;
+use crate::pod::EVICTED;
 
 impl NodeAgent {
     pub(crate) fn look_at_disk(&mut self, now: Timestamp) {
@@ -32,7 +34,28 @@ impl NodeAgent {
         for note in &judged.notes {
             self.tell_of_node(note, now);
         }
+        let is_one_going = self.pods.values().any(|pod| pod.evicted.is_some() && !pod.is_emptied);
+        if judged.must_evict && !is_one_going {
+            self.disk_wanted = Some(evict::Shortage::of(self.config.disk_pressure, room));
+            let pods: Vec<PodUid> =
+                self.pods.values().filter(|pod| evict::may_go(pod, now)).map(|p| p.pod.uid.clone()).collect();
+            if !pods.is_empty() {
+                self.outputs.push(Output::Act(Action::MeasurePods { pods }));
+            }
+        }
         self.outputs.extend(judged.remove.into_iter().map(|image| Output::Act(Action::RemoveImage { image })));
+    }
+
+    /// Takes away the pod that has most of what is missing; the next look tells whether that was enough.
+    pub(crate) fn evict_for_disk(&mut self, now: Timestamp, found: &BTreeMap<PodUid, PodDisk>) {
+        let Some(shortage) = self.disk_wanted.take() else { return };
+        let measured = found.iter().filter_map(|(uid, disk)| Some((self.pods.get(uid)?, disk)));
+        let Some((uid, message)) = evict::choose(measured, &shortage, now) else { return };
+        if let Some(state) = self.pods.get_mut(&uid) {
+            state.evicted = Some(message.clone());
+        }
+        self.dirty.insert(uid.clone());
+        self.tell(&uid, &Note::warning(EVICTED, message), now);
     }
 
     pub(crate) fn image_not_removed(&mut self, now: Timestamp, failure: &Failure) {

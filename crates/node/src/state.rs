@@ -34,6 +34,7 @@ pub enum Busy {
     Volumes,
     StopSandbox,
     RemovePod,
+    EmptyPod,
     Start(String),
     Remove(ContainerRef),
 }
@@ -193,6 +194,10 @@ pub struct PodState {
     pub image_ids: BTreeMap<String, String>,
     /// The ConfigMaps, Secrets and claims whose changes wake it.
     pub references: BTreeSet<Key>,
+    /// It has to go, for the node's sake: the text for its status.
+    pub evicted: Option<String>,
+    /// What it wrote was given back.
+    pub is_emptied: bool,
     /// The lease is lost and this pod may run once only: it is held down.
     pub is_fenced: bool,
     /// The node stops: the pod is taken down, and killed at this time whatever its grace.
@@ -223,6 +228,8 @@ impl PodState {
             mount_problem: None,
             image_ids: BTreeMap::new(),
             references: BTreeSet::new(),
+            evicted: None,
+            is_emptied: false,
             is_fenced: false,
             shutdown_at: None,
         }

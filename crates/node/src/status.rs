@@ -259,13 +259,17 @@ fn conditions(
     };
     let ready = ready(spec, old, &containers_ready);
     let has_sandbox = pod.is_sandbox_ready() && !pod.is_torn_down;
-    let list: BTreeMap<&str, Is> = BTreeMap::from([
+    let mut list: BTreeMap<&str, Is> = BTreeMap::from([
         ("PodReadyToStartContainers", Is { is_true: has_sandbox, reason: None, message: None }),
         ("Initialized", initialized),
         ("Ready", ready),
         ("ContainersReady", containers_ready),
         ("PodScheduled", Is::yes()),
     ]);
+    if let Some(message) = &pod.evicted {
+        let reason = Some("TerminationByKubelet");
+        list.insert("DisruptionTarget", Is { is_true: true, reason, message: Some(message.clone()) });
+    }
     merge(old.conditions.as_deref().unwrap_or_default(), list, typed.metadata.generation, now)
 }
 
@@ -286,7 +290,8 @@ fn ready(spec: &PodSpec, old: &PodStatus, containers_ready: &Is) -> Is {
     if closed.is_empty() { Is::yes() } else { Is::not("ReadinessGatesNotReady", closed.join(", ")) }
 }
 
-const ORDER: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const ORDER: [&str; 6] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"];
 
 /// Our conditions in the kubelet's order, then those of others.
 fn merge(
@@ -313,6 +318,7 @@ fn merge(
             observed_generation: generation,
         });
     }
-    all.extend(old.iter().filter(|c| !ORDER.contains(&c.type_.as_str())).cloned());
+    let others: Vec<PodCondition> = old.iter().filter(|c| all.iter().all(|a| a.type_ != c.type_)).cloned().collect();
+    all.extend(others);
     all
 }

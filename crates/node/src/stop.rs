@@ -14,11 +14,14 @@ use crate::action::{Action, ContainerState, Hook};
 use crate::event::Note;
 use crate::facts::{is_sidecar, pre_stop};
 use crate::plan::Plan;
+use crate::pod::EVICTED;
 use crate::question;
 use crate::state::{Busy, HookState, PodState, Stop};
 
 /// What a container gets between the stop signal and SIGKILL even when a hook has used up the grace period.
 const GRACE_MIN: SignedDuration = SignedDuration::from_secs(2);
+/// For the node's sake there is no more time than this (`immediateEvictionGracePeriodSeconds`).
+const GRACE_OF_EVICTED: SignedDuration = SignedDuration::from_secs(1);
 /// When the spec does not say.
 const GRACE_DEFAULT_SECONDS: i64 = 30;
 
@@ -41,13 +44,27 @@ pub fn end(pod: &PodState, now: Timestamp, plan: &mut Plan) {
             }
         }
     }
-    if is_waiting || !pod.is_at_rest() || !needs_teardown(pod) || pod.busy.contains(&Busy::StopSandbox) {
+    if is_waiting || !pod.is_at_rest() || pod.busy.contains(&Busy::StopSandbox) {
         return;
     }
+    let uid = || pod.pod.uid.clone();
+    let next = match needs_teardown(pod) {
+        true => Action::StopSandbox { pod: uid() },
+        // The disk is what it had to go for.
+        false if is_to_be_emptied(pod) => Action::EmptyPod { pod: uid() },
+        false => return,
+    };
     match &pod.cleanup_retry {
         Some(retry) if now < retry.at => plan.wake(retry.at),
-        Some(_) | None => plan.actions.push(Action::StopSandbox { pod: pod.pod.uid.clone() }),
+        Some(_) | None => plan.actions.push(next),
     }
+}
+
+/// Whether an evicted pod still holds what it wrote.
+pub fn is_to_be_emptied(pod: &PodState) -> bool {
+    let told = pod.spec.as_ref().and_then(|typed| typed.status.as_ref()).and_then(|status| status.reason.as_deref());
+    let is_evicted = pod.evicted.is_some() || told == Some(EVICTED);
+    is_evicted && has_remains(pod) && !pod.is_emptied && !pod.busy.contains(&Busy::EmptyPod)
 }
 
 /// Readiness is asked until the end: a server that drains connections says so. Startup and liveness are not.
@@ -118,6 +135,9 @@ fn grace(pod: &PodState) -> SignedDuration {
     // The object went without waiting for us: somebody has forced it.
     if pod.object.is_none() {
         return GRACE_MIN;
+    }
+    if pod.evicted.is_some() {
+        return GRACE_OF_EVICTED;
     }
     let deletion = pod.object.as_ref().filter(|o| o.meta.is_deleting());
     let deletion = deletion.and_then(|o| o.meta.deletion_grace_period_seconds);

@@ -265,6 +265,9 @@ fn issued(state: &mut PodState, action: &Action, now: Timestamp) {
         Action::RemovePod { .. } => {
             state.busy.insert(Busy::RemovePod);
         }
+        Action::EmptyPod { .. } => {
+            state.busy.insert(Busy::EmptyPod);
+        }
         Action::EnsureContainer(spec) => {
             let name = &spec.container.name;
             state.busy.insert(Busy::Start(name.clone()));
@@ -293,6 +296,7 @@ fn issued(state: &mut PodState, action: &Action, now: Timestamp) {
         | Action::PullImage { .. }
         | Action::RemoveImage { .. }
         | Action::LookAtDisk
+        | Action::MeasurePods { .. }
         | Action::DeleteDirectory { .. } => {}
     }
 }

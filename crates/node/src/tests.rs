@@ -3,6 +3,7 @@
 mod crashes;
 mod duty;
 mod ephemeral;
+mod eviction;
 mod golden;
 mod lifecycle;
 mod reboot;

@@ -113,6 +113,8 @@ fn failure_of(action: Action, now: Timestamp, chance: &mut Chance) -> Observatio
         Action::RemoveImage { .. }
         | Action::RemoveContainer { .. }
         | Action::DeleteDirectory { .. }
+        | Action::MeasurePods { .. }
+        | Action::EmptyPod { .. }
         | Action::LookAtDisk => Reason::FailedCleanup,
     };
     let failure = Failure { reason, message: "the machine failed".into() };
@@ -127,6 +129,8 @@ pub fn show(action: &Action) -> String {
         Action::PullImage { image, .. } => format!("pull {image}"),
         Action::RemoveImage { image } => format!("remove image {image}"),
         Action::LookAtDisk => "look at the disk".into(),
+        Action::MeasurePods { pods } => format!("measure {} pods", pods.len()),
+        Action::EmptyPod { pod } => format!("empty pod {}", short(pod)),
         Action::EnsureSandbox(spec) => format!("sandbox {} {}#{}", spec.pod.name, short(&spec.pod.uid), spec.attempt),
         Action::EnsureVolumes { pod, .. } => format!("volumes {}", short(pod)),
         Action::StopSandbox { pod } => format!("stop sandbox {}", short(pod)),
@@ -165,6 +169,8 @@ pub fn show_observation(observation: &Observation) -> String {
         Observation::ImageRemoved { .. }
         | Observation::PullProgress { .. }
         | Observation::DirectoryDeleted { .. }
+        | Observation::PodsOnDisk(_)
+        | Observation::PodEmptied { .. }
         | Observation::Disk(_) => "image or directory".into(),
     }
 }

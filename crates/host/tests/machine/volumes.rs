@@ -10,6 +10,7 @@ use crate::fixture::{World, container, key, sandbox};
 
 pub const TESTS: &[Test] = &[
     ("volumes_are_shared_and_as_asked", volumes_are_shared_and_as_asked),
+    ("what_a_pod_wrote_is_measured_and_given_back", what_a_pod_wrote_is_measured_and_given_back),
     ("files_change_under_a_running_container", files_change_under_a_running_container),
     ("capabilities_users_and_groups", capabilities_users_and_groups),
     ("paths_are_masked_and_roots_read_only", paths_are_masked_and_roots_read_only),
@@ -47,6 +48,28 @@ fn files(list: &[(&str, &str)]) -> VolumeSource {
 fn ensure(world: &World, volumes: Vec<Volume>) {
     let answer = world.perform(Action::EnsureVolumes { pod: "uid-1".into(), volumes });
     assert_eq!(answer, Observation::Volumes { pod: "uid-1".into() });
+}
+
+fn what_a_pod_wrote_is_measured_and_given_back() {
+    let world = World::new("measure");
+    world.sandbox("uid-1");
+    ensure(&world, vec![volume("scratch", VolumeSource::EmptyDir)]);
+    let write = "dd if=/dev/zero of=/scratch/f bs=1M count=3 2>/dev/null; dd if=/dev/zero of=/own bs=1M count=2 2>/dev/null; echo done";
+    let mut writer = container("uid-1", "writer", write);
+    writer.mounts = vec![mount("scratch", "/scratch")];
+    assert_eq!(world.run_spec(writer).1, "done\n");
+    let measure = || {
+        let pods = vec!["uid-1".to_owned(), "uid-2".to_owned()];
+        let Observation::PodsOnDisk(found) = world.perform(Action::MeasurePods { pods }) else { panic!("no measure") };
+        assert_eq!(found["uid-2"], PodDisk::default(), "what is not here has nothing");
+        (found["uid-1"].containers["writer"] >> 20, found["uid-1"].volumes >> 20)
+    };
+    assert_eq!(measure(), (2, 3));
+    world.perform(Action::StopSandbox { pod: "uid-1".into() });
+    let emptied = world.perform(Action::EmptyPod { pod: "uid-1".into() });
+    assert_eq!(emptied, Observation::PodEmptied { pod: "uid-1".into() });
+    assert_eq!(measure(), (0, 0));
+    assert_eq!(world.log(&key("uid-1", "writer", 0)), "done\n", "logs stay");
 }
 
 fn volumes_are_shared_and_as_asked() {

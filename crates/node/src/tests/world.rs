@@ -400,6 +400,8 @@ pub fn show(action: &Action) -> String {
         Action::PullImage { image, .. } => format!("pull {image}"),
         Action::RemoveImage { image } => format!("remove image {image}"),
         Action::LookAtDisk => "look at the disk".into(),
+        Action::MeasurePods { pods } => format!("measure {}", pods.join(" ")),
+        Action::EmptyPod { pod } => format!("empty {pod}"),
         Action::EnsureSandbox(spec) => format!("sandbox {}#{} hostname={}", spec.pod.uid, spec.attempt, spec.hostname),
         Action::EnsureVolumes { pod, volumes } => {
             let names: Vec<&str> = volumes.iter().map(|v| v.name.as_str()).collect();
