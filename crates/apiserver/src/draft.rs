@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use stead_api::{Errors, FieldPath, Key, Object, Request, Status};
-use stead_kinds::Kind;
+use stead_kinds::{Kind, METADATA};
 
 use crate::halt::Halt;
 use crate::{Context, conversion, scale};
@@ -216,12 +216,12 @@ pub(crate) fn restore(map: &mut Map<String, Value>, field: &str, value: &Value) 
     }
 }
 
-/// The old object with another status. Built-in kinds take metadata too, but not owners; custom resources take nothing else.
+/// The old object with another status, and with the body's metadata as far as the kind does not keep it; owners stay.
 fn with_status(kind: &Kind, old: &Value, mut body: Value) -> Value {
     let mut new = old.clone();
     let Some(map) = new.as_object_mut() else { return body };
     restore(map, "status", &body["status"]);
-    if kind.schema == stead_kinds::SchemaRef::Custom {
+    if kind.status_keeps == METADATA {
         if let Some(meta) = new["metadata"].as_object_mut() {
             restore(meta, "managedFields", &body["metadata"]["managedFields"]);
         }
@@ -229,7 +229,10 @@ fn with_status(kind: &Kind, old: &Value, mut body: Value) -> Value {
     }
     let mut metadata = body["metadata"].take();
     if let Some(meta) = metadata.as_object_mut() {
-        restore(meta, "ownerReferences", &old["metadata"]["ownerReferences"]);
+        let kept = kind.status_keeps.iter().filter_map(|path| path.strip_prefix("metadata."));
+        for field in kept.chain(["ownerReferences"]) {
+            restore(meta, field, &old["metadata"][field]);
+        }
         new["metadata"] = metadata;
     }
     new

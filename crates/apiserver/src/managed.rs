@@ -5,18 +5,17 @@
 use serde_json::{Value, json};
 use stead_api::apply::{self, Write};
 use stead_api::{Request, Status};
-use stead_kinds::{Kind, SchemaRef};
+use stead_kinds::Kind;
 
 use crate::draft::{Draft, Part};
 use crate::{Context, scale};
 
 /// What an endpoint does not write, though its objects hold it.
-fn ignored(kind: &Kind, part: Part) -> &'static [&'static str] {
+fn ignored(kind: &Kind, part: Part) -> Vec<&'static str> {
     match part {
-        Part::Status if kind.schema == SchemaRef::Custom => &["metadata", "spec"],
-        Part::Status => &["spec"],
-        _ if kind.subresource("status").is_some() => &["status"],
-        _ => &[],
+        Part::Status => kind.status_keeps.iter().copied().chain(["spec"]).collect(),
+        _ if kind.subresource("status").is_some() => vec!["status"],
+        _ => Vec::new(),
     }
 }
 
@@ -38,7 +37,7 @@ pub(crate) fn track(ctx: &Context, request: &Request, draft: &mut Draft) {
         api_version: &api_version,
         subresource: draft.part.subresource(),
         now: ctx.now,
-        ignored: ignored(&draft.kind, draft.part),
+        ignored: &ignored(&draft.kind, draft.part),
     };
     let old = (!draft.is_creation()).then_some(&draft.old_value);
     apply::track_update(&schema, old, &mut draft.new, &write);
@@ -60,7 +59,7 @@ pub(crate) fn apply(
         api_version: &api_version,
         subresource: part.subresource(),
         now: ctx.now,
-        ignored: ignored(kind, part),
+        ignored: &ignored(kind, part),
     };
     let of_scale;
     let config = match part {

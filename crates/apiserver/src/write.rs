@@ -217,12 +217,12 @@ fn check_preconditions(kind: &Kind, old: &Object, meta: &Value, part: Part) -> R
         return Err(Status::conflict(kind.group, kind.plural, name, &why));
     }
     match meta["resourceVersion"].as_str().unwrap_or_default() {
-        "" | "0" if kind.unconditional_update || part != Part::Whole => Ok(()),
+        "" | "0" if kind.unconditional_update || !matches!(part, Part::Whole | Part::Status) => Ok(()),
         "" | "0" => {
             let mut errors = Errors::default();
             let at = FieldPath::new("metadata").child("resourceVersion");
-            errors.invalid(&at, "", "must be specified for an update");
-            Err(Status::invalid(kind.group, kind.kind, name, errors))
+            errors.invalid(&at, 0, "must be specified for an update");
+            Err(Status::invalid(kind.group, kind.plural, name, errors))
         }
         text => match text.parse::<u64>() {
             Ok(revision) if revision == old.revision() => Ok(()),

@@ -17,19 +17,21 @@ use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::{dns1123_subdomain, names};
 use crate::path::Path;
 use crate::webhook::{GROUP, validate_conditions, validate_rule};
-use crate::{Behavior, Hooks, Kind, Names, Subresource};
+use crate::{Behavior, Hooks, Kind, METADATA, Names, Subresource};
 
 const fn policy(storage: &'static str, names: Names, definition: &'static str) -> Kind {
     Kind {
         namespaced: false,
         categories: &["api-extensions"],
         has_generation: true,
+        unconditional_update: false,
         ..Kind::plain(storage, GROUP, "v1", names, definition)
     }
 }
 
 pub const VALIDATINGADMISSIONPOLICY: Kind = Kind {
     subresources: &[Subresource::Status],
+    status_keeps: METADATA,
     columns: &[
         NAME_COLUMN,
         columns::integer("Validations", |o, _| count(o, "validations"), "How many checks it makes."),

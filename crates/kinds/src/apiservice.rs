@@ -11,13 +11,15 @@ use crate::fill::{object, object_or_new, set};
 use crate::names::{self, names};
 use crate::path::Path;
 use crate::webhook::validate_service;
-use crate::{Behavior, Hooks, Kind, Subresource};
+use crate::{Behavior, Hooks, Kind, METADATA, Subresource};
 
 pub const APISERVICE: Kind = Kind {
     namespaced: false,
     categories: &["api-extensions"],
     name_rule: names::path_segment,
     subresources: &[Subresource::Status],
+    unconditional_update: false,
+    status_keeps: METADATA,
     columns: &[
         NAME_COLUMN,
         columns::text("Service", service, "Who serves it."),

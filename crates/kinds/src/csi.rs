@@ -14,7 +14,7 @@ use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::{object_or_new, quantity as canonical, set, set_text};
 use crate::names::names;
 use crate::path::Path;
-use crate::{Behavior, Hooks, Kind, Names, Subresource};
+use crate::{Behavior, Hooks, Kind, METADATA, Names, Subresource};
 
 const fn storage(storage: &'static str, names: Names, definition: &'static str) -> Kind {
     Kind { namespaced: false, ..Kind::plain(storage, "storage.k8s.io", "v1", names, definition) }
@@ -22,6 +22,7 @@ const fn storage(storage: &'static str, names: Names, definition: &'static str) 
 
 pub const CSIDRIVER: Kind = Kind {
     has_generation: true,
+    unconditional_update: false,
     immutable: &["spec.attachRequired", "spec.fsGroupPolicy", "spec.volumeLifecycleModes"],
     columns: &[
         NAME_COLUMN,
@@ -58,6 +59,7 @@ pub const CSIDRIVER: Kind = Kind {
 };
 
 pub const CSINODE: Kind = Kind {
+    unconditional_update: false,
     columns: &[
         NAME_COLUMN,
         columns::integer(
@@ -73,6 +75,7 @@ pub const CSINODE: Kind = Kind {
 
 pub const CSISTORAGECAPACITY: Kind = Kind {
     namespaced: true,
+    unconditional_update: false,
     immutable: &["nodeTopology", "storageClassName"],
     columns: &[
         NAME_COLUMN,
@@ -88,6 +91,8 @@ pub const CSISTORAGECAPACITY: Kind = Kind {
 };
 
 pub const VOLUMEATTACHMENT: Kind = Kind {
+    unconditional_update: false,
+    status_keeps: METADATA,
     subresources: &[Subresource::Status],
     columns: &[
         NAME_COLUMN,
@@ -279,7 +284,8 @@ impl Behavior for VolumeAttachment {
 
 impl Behavior for VolumeAttributesClass {
     fn validate(&self, old: Option<&Self>, errors: &mut Errors) {
-        driver_name(Path::root("driverName"), &self.driver_name, errors);
+        let lower = |text: &str| qualified_name(&text.to_lowercase());
+        required_name(Path::root("driverName"), &self.driver_name, lower, errors);
         let at = Path::root("parameters");
         let parameters = self.parameters.as_ref().filter(|map| !map.is_empty());
         match parameters {

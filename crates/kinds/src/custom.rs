@@ -14,7 +14,7 @@ use stead_api::intern;
 use stead_api::object::Fields;
 
 use crate::columns::{AGE_COLUMN, NAME_COLUMN};
-use crate::{Cell, Column, Convert, Kind, Names, SchemaRef, Subresource};
+use crate::{Cell, Column, Convert, Kind, METADATA, Names, SchemaRef, Subresource};
 
 impl Kind {
     /// The kinds of a definition, with their schemas; also of versions that are not served.
@@ -89,6 +89,7 @@ fn make(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
         schema: SchemaRef::Custom,
         has_generation: true,
         unconditional_update: false,
+        status_keeps: METADATA,
         served: version["served"] == true,
         deprecated: intern(&deprecation(spec, version)),
         // Without a webhook, versions differ in their apiVersion alone, which the caller sets.

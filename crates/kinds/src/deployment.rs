@@ -16,6 +16,7 @@ use crate::{Behavior, Column, Hooks, Kind};
 pub const DEPLOYMENT: Kind = Kind {
     short: &["deploy"],
     immutable: &["spec.selector"],
+    status_keeps: &["metadata.labels"],
     columns: COLUMNS,
     hooks: Hooks::of::<Deployment>(),
     ..workload("deployments.apps", names!("Deployment", "deployment", "deployments"), "io.k8s.api.apps.v1.Deployment")

@@ -17,7 +17,7 @@ use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::names;
 use crate::path::Path;
-use crate::{Behavior, Hooks, Kind, Names, Subresource};
+use crate::{Behavior, Hooks, Kind, METADATA, Names, Subresource};
 
 const GROUP: &str = "resource.k8s.io";
 const REQUESTS_MAX: usize = 32;
@@ -42,6 +42,7 @@ pub const RESOURCECLAIM: Kind = Kind {
     has_generation: false,
     immutable: &["spec"],
     subresources: &[Subresource::Status],
+    status_keeps: METADATA,
     columns: &[NAME_COLUMN, columns::text("State", state, "What became of it."), AGE_COLUMN],
     hooks: Hooks::of::<ResourceClaim>(),
     ..device(

@@ -16,13 +16,14 @@ use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::{object, object_or_new, set, set_number, set_text};
 use crate::names::names;
 use crate::path::Path;
-use crate::{Behavior, Hooks, Kind, Names, Subresource};
+use crate::{Behavior, Hooks, Kind, METADATA, Names, Subresource};
 
 const fn flow(storage: &'static str, names: Names, definition: &'static str) -> Kind {
     Kind {
         namespaced: false,
         has_generation: true,
         subresources: &[Subresource::Status],
+        status_keeps: METADATA,
         ..Kind::plain(storage, "flowcontrol.apiserver.k8s.io", "v1", names, definition)
     }
 }

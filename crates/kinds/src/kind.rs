@@ -48,6 +48,8 @@ pub struct Kind {
     /// Whether PUT without resourceVersion is allowed, and whether PUT creates.
     pub unconditional_update: bool,
     pub create_on_update: bool,
+    /// Dotted paths that a write of the status leaves as they are, beside the spec: nothing, [`METADATA`] or a part of it.
+    pub status_keeps: &'static [&'static str],
     /// How a version other than the stored one is read and written; None for the stored version.
     pub convert: Option<Convert>,
     /// Set for the stored version of a custom kind whose objects may be stored in older versions, too, so that it has a `convert`.
@@ -66,6 +68,9 @@ pub enum SchemaRef {
     /// A custom resource's `openAPIV3Schema`: `Registry::custom_schema` has it.
     Custom,
 }
+
+/// What younger kinds keep when their status is written; older ones take labels, annotations and finalizers with it.
+pub const METADATA: &[&str] = &["metadata"];
 
 /// Which verbs a resource has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +214,7 @@ impl Kind {
             has_generation: false,
             unconditional_update: true,
             create_on_update: false,
+            status_keeps: &[],
             convert: None,
             is_stored: false,
             by_webhook: false,

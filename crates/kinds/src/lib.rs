@@ -103,5 +103,5 @@ pub mod workload;
 pub use all::ALL;
 pub use checked::Checked;
 pub use columns::{AGE_COLUMN, Cell, Column, DEFAULT_COLUMNS, NAME_COLUMN};
-pub use kind::{Behavior, Convert, Hooks, Kind, Names, Old, Plain, SchemaRef, Subresource, Verbs};
+pub use kind::{Behavior, Convert, Hooks, Kind, METADATA, Names, Old, Plain, SchemaRef, Subresource, Verbs};
 pub use registry::Registry;

@@ -17,6 +17,7 @@ use crate::{Behavior, Hooks, Kind};
 
 pub const LIMITRANGE: Kind = Kind {
     short: &["limits"],
+    create_on_update: true,
     columns: &[NAME_COLUMN, CREATED_AT_COLUMN],
     hooks: Hooks::of::<LimitRange>(),
     ..Kind::plain(

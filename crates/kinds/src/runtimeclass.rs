@@ -14,6 +14,8 @@ use crate::{Behavior, Hooks, Kind};
 
 pub const RUNTIMECLASS: Kind = Kind {
     namespaced: false,
+    create_on_update: true,
+    unconditional_update: false,
     immutable: &["handler"],
     columns: &[NAME_COLUMN, columns::path("Handler", "handler", "The runtime's configuration."), AGE_COLUMN],
     hooks: Hooks::of::<RuntimeClass>(),

@@ -11,13 +11,14 @@ use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::names::{self, names};
 use crate::networkpolicy::{NOT_A_CIDR, is_cidr};
 use crate::path::Path;
-use crate::{Behavior, Hooks, Kind, Subresource};
+use crate::{Behavior, Hooks, Kind, METADATA, Subresource};
 
 const GROUP: &str = "networking.k8s.io";
 
 pub const SERVICECIDR: Kind = Kind {
     namespaced: false,
     subresources: &[Subresource::Status],
+    status_keeps: METADATA,
     columns: &[NAME_COLUMN, columns::text("CIDRs", cidrs, "The ranges."), AGE_COLUMN],
     hooks: Hooks::of::<ServiceCIDR>(),
     ..Kind::plain(

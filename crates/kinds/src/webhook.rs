@@ -30,6 +30,7 @@ const fn configuration(storage: &'static str, names: Names, definition: &'static
         namespaced: false,
         categories: &["api-extensions"],
         has_generation: true,
+        unconditional_update: false,
         columns: COLUMNS,
         ..Kind::plain(storage, GROUP, "v1", names, definition)
     }

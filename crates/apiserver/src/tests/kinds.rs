@@ -61,7 +61,7 @@ fn minimal(kind: &Kind) -> Option<Value> {
         "CSINode" => json!({"spec": {"drivers": []}}),
         "CSIDriver" => json!({"spec": {}}),
         "CSIStorageCapacity" => json!({"storageClassName": "s"}),
-        "VolumeAttributesClass" => json!({"driverName": "d", "parameters": {"a": "b"}}),
+        "VolumeAttributesClass" => json!({"driverName": "Example.com/driver", "parameters": {"a": "b"}}),
         "StatefulSet" => json!({"spec": {"serviceName": "s", "selector": selector(), "template": template()}}),
         "Deployment" | "ReplicaSet" | "DaemonSet" => json!({"spec": {"selector": selector(), "template": template()}}),
         "ReplicationController" => json!({"spec": {"template": template()}}),
@@ -164,6 +164,98 @@ fn every_kind_lives_a_whole_life() {
             server.get(&format!("{of}?fieldSelector={selectable}%3Dnone"));
         }
         server.done(&format!("DELETE {at}?propagationPolicy=Background"), Value::Null);
+    }
+}
+
+/// Makes one object of a kind, named `a` where its kind lets it be.
+fn made(server: &mut Server, kind: &str) -> (&'static Kind, Value) {
+    let kind = ALL.iter().find(|one| one.kind == kind).expect("a kind");
+    let mut body = minimal(kind).expect("instances");
+    if body["metadata"].is_null() {
+        body["metadata"] = json!({"name": "a"});
+    }
+    (kind, server.make(&collection(kind), body))
+}
+
+fn path_of(kind: &Kind, object: &Value) -> String {
+    format!("{}/{}", collection(kind), object["metadata"]["name"].as_str().expect("a name"))
+}
+
+#[test]
+fn younger_kinds_keep_their_metadata_when_the_status_is_written() {
+    const KEPT: &[&str] = &[
+        "APIService",
+        "FlowSchema",
+        "PriorityLevelConfiguration",
+        "ResourceClaim",
+        "ServiceCIDR",
+        "ValidatingAdmissionPolicy",
+        "VolumeAttachment",
+    ];
+    let mut server = Server::new();
+    for kind in ["Deployment", "StatefulSet", "Namespace"].iter().chain(KEPT) {
+        let (declared, object) = made(&mut server, kind);
+        let path = format!("{}/status", path_of(declared, &object));
+        let marks = json!({"metadata": {"labels": {"l": "1"}, "annotations": {"a": "1"}}});
+        let meta = server.done(&format!("PATCH:merge {path}"), marks)["metadata"].clone();
+        let taken = (meta["labels"]["l"] == "1", meta["annotations"]["a"] == "1");
+        let expected = match *kind {
+            "Deployment" => (false, true),
+            kind => (!KEPT.contains(&kind), !KEPT.contains(&kind)),
+        };
+        assert_eq!(taken, expected, "{kind}");
+        let applied = json!({"apiVersion": declared.api_version(), "kind": kind, "metadata": {"labels": {"s": "1"}}});
+        let meta = server.done(&format!("PATCH:apply {path}?fieldManager=s"), applied)["metadata"].clone();
+        let owner =
+            meta["managedFields"].as_array().into_iter().flatten().find(|entry| entry["manager"] == "s").cloned();
+        let owns = owner.is_some_and(|entry| entry["fieldsV1"]["f:metadata"]["f:labels"]["f:s"].is_object());
+        assert_eq!(
+            (owns, meta["labels"]["s"] == "1"),
+            (expected.0, expected.0),
+            "{kind}: nobody owns what is not written"
+        );
+    }
+}
+
+#[test]
+fn some_kinds_are_made_by_a_put_and_some_must_name_what_they_replace() {
+    let mut server = Server::new();
+    for kind in ["LimitRange", "RuntimeClass", "Lease", "Endpoints", "Service", "ClusterRole", "RoleBinding", "Event"] {
+        let kind = ALL.iter().find(|one| one.kind == kind).expect("a kind");
+        let mut body = minimal(kind).expect("instances");
+        body["metadata"] = json!({"name": "put"});
+        if kind.kind == "RoleBinding" {
+            body["roleRef"]["name"] = json!("put");
+        }
+        server.done(&format!("PUT {}/put", collection(kind)), body);
+    }
+    for kind in [
+        "APIService",
+        "CSIDriver",
+        "CSINode",
+        "CSIStorageCapacity",
+        "Lease",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "MutatingWebhookConfiguration",
+        "PodDisruptionBudget",
+        "RuntimeClass",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "ValidatingWebhookConfiguration",
+        "VolumeAttachment",
+    ] {
+        let (kind, mut object) = made(&mut server, kind);
+        let path = path_of(kind, &object);
+        object["metadata"].as_object_mut().expect("metadata").shift_remove("resourceVersion");
+        let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+        let of = if kind.group.is_empty() { kind.plural.to_owned() } else { format!("{}.{}", kind.plural, kind.group) };
+        let name = object["metadata"]["name"].clone();
+        let refusal = format!("422 Invalid {of} {name} is invalid: {why}");
+        assert_eq!(server.refused(&format!("PUT {path}"), object.clone()), refusal);
+        if kind.subresource("status").is_some() {
+            assert_eq!(server.refused(&format!("PUT {path}/status"), object), refusal);
+        }
     }
 }
 
