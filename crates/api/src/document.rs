@@ -18,7 +18,7 @@ mod yaml;
 use parsed::DUPLICATES_MAX;
 
 pub use lines::print_lines;
-pub use parsed::{Document, ParseError};
+pub use parsed::{Document, Duplicates, ParseError, warnings};
 pub use print::print_yaml;
 pub use yaml::{parse_yaml, parse_yaml_all};
 
@@ -28,7 +28,7 @@ pub fn parse_json(body: &[u8]) -> Result<Document, ParseError> {
     let seed = Node { path: &Path::Root, duplicates: &duplicates };
     let parsed = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     let value = parsed.map_err(|error| ParseError(go_message(&error, body)))?;
-    Ok(Document { value, duplicates: duplicates.into_inner() })
+    Ok(Document { value, duplicates: Duplicates::Paths(duplicates.into_inner()) })
 }
 
 /// The way to a key, printed only when it is a duplicate.
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for Node<'_> {
 fn note_duplicate(duplicates: &RefCell<Vec<String>>, path: &Path) {
     let mut duplicates = duplicates.borrow_mut();
     if duplicates.len() < DUPLICATES_MAX {
-        duplicates.push(format!("duplicate field \"{path}\""));
+        duplicates.push(path.to_string());
     }
 }
 
@@ -167,7 +167,9 @@ mod tests {
         let body = br#"{"a": 1, "spec": {"c": [{"n": 1, "n": 2}], "x": {}}, "a": 2}"#;
         let document = parse_json(body).expect("JSON");
         assert_eq!(document.value, json!({"a": 2, "spec": {"c": [{"n": 2}], "x": {}}}));
-        assert_eq!(document.duplicates, ["duplicate field \"spec.c[0].n\"", "duplicate field \"a\""]);
+        let problems = document.duplicates.problems();
+        assert_eq!(problems, ["duplicate field \"spec.c[0].n\"", "duplicate field \"a\""]);
+        assert_eq!(problems.iter().flat_map(|problem| warnings(problem)).collect::<Vec<_>>(), problems);
     }
 
     #[test]

@@ -337,22 +337,13 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), Status> {
         "includeObject" => options.include_object = value.into(),
         "pretty" if value.is_empty() => {}
         "pretty" => options.pretty = Some(matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")),
-        "dryRun" if value.is_empty() => {}
-        "dryRun" if value == "All" => options.dry_run = true,
-        "dryRun" => {
-            let why = format!("dryRun: Unsupported value: \"{value}\": supported values: \"All\"");
-            return Err(Status::new(422, "Invalid", format!(" \"\" is invalid: {why}")));
-        }
+        "dryRun" => options.dry_run |= value == "All",
+        // What else may be said of these is told when it is known which verb's options they are.
         "fieldValidation" => {
             options.field_validation = match value {
                 "Ignore" => FieldValidation::Ignore,
                 "Strict" => FieldValidation::Strict,
-                "" | "Warn" => FieldValidation::Warn,
-                _ => {
-                    let why = "supported values: \"Ignore\", \"Strict\", \"Warn\"";
-                    let text = format!(" \"\" is invalid: fieldValidation: Unsupported value: \"{value}\": {why}");
-                    return Err(Status::new(422, "Invalid", text));
-                }
+                _ => FieldValidation::Warn,
             }
         }
         _ => {}
@@ -434,7 +425,6 @@ mod tests {
         assert_eq!((o.label_selector.as_str(), o.limit, o.dry_run), ("app=web,x in (a)", Some(5), true));
         assert_eq!(verb("GET", "", &target("/api/v1/pods"), &o), Ok(Verb::Watch));
         assert_eq!(options("limit=x").unwrap_err().code, 400);
-        assert_eq!(options("fieldValidation=x").unwrap_err().code, 422);
     }
 
     #[test]

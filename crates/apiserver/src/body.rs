@@ -5,9 +5,10 @@
 //! after merging.
 
 use serde_json::{Value, json};
-use stead_api::document::{Document, parse_json, parse_yaml};
+use stead_api::document::{Document, Duplicates, parse_json, parse_yaml};
 use stead_api::protobuf::{self, Envelope};
 use stead_api::request::PatchType;
+use stead_api::schema::decode::DecodeError;
 use stead_api::schema::{self, KindSchema};
 use stead_api::{Format, Resource, Status, Verb};
 use stead_kinds::{Kind, Registry};
@@ -54,20 +55,52 @@ pub fn decode_body(
     match verb {
         Verb::Create | Verb::Update | Verb::Patch(PatchType::Apply) => {}
         Verb::Delete | Verb::DeleteCollection => return delete_options(document),
-        _ => return Ok(Decoded { value: document.value, strict_problems: document.duplicates }),
+        Verb::Patch(PatchType::Json) => return Ok(json_patch(document)),
+        _ => return Ok(Decoded { strict_problems: document.duplicates.problems(), value: document.value }),
     }
     let Document { mut value, duplicates } = document;
     expected.check_type(&mut value)?;
-    let mut strict_problems = duplicates;
     if let Some(convert) = kind.convert.filter(|_| kind.old.is_some() && expected.kind == kind.kind) {
         // The schema is the current version's.
         (convert.to_stored)(&mut value);
     }
-    if let Some(schema) = &expected.schema {
-        let unknown = schema.decode(&mut value).map_err(|error| expected.refuse(&value, &error.to_string()))?;
-        strict_problems.extend(unknown);
-    }
+    // What is applied is held to the schema when it is merged: it may not have fields that are unknown.
+    let is_configuration = verb == Verb::Patch(PatchType::Apply) && expected.kind == kind.kind;
+    let Some(schema) = expected.schema.as_ref().filter(|_| !is_configuration) else {
+        return Ok(Decoded { value, strict_problems: duplicates.problems() });
+    };
+    let strict_problems =
+        decode(schema, &mut value, &duplicates).map_err(|error| expected.refuse(&value, &error.to_string()))?;
     Ok(Decoded { value, strict_problems })
+}
+
+/// Decodes in place, and says what was given again or is unknown: by the text's order for JSON of built-in kinds, which are decoded
+/// as they are read, and else duplicates first and then what is unknown by its name.
+fn decode(schema: &KindSchema, value: &mut Value, duplicates: &Duplicates) -> Result<Vec<String>, DecodeError> {
+    if let (KindSchema::Builtin(definition), Duplicates::Paths(paths)) = (schema, duplicates) {
+        return definition.decode_with_duplicates(value, paths);
+    }
+    let mut unknown = schema.decode(value)?;
+    unknown.sort();
+    Ok(duplicates.problems().into_iter().chain(unknown).collect())
+}
+
+/// A JSON patch, whose operations have four fields.
+fn json_patch(document: Document) -> Decoded {
+    let Document { value, duplicates } = document;
+    let paths = match duplicates {
+        Duplicates::Paths(paths) => paths,
+        Duplicates::Lines(_) => Vec::new(),
+    };
+    let mut strict_problems = Vec::new();
+    for (index, operation) in value.as_array().into_iter().flatten().enumerate() {
+        let names = operation.as_object().into_iter().flat_map(|map| map.keys());
+        let unknown = names.filter(|name| !["op", "from", "path", "value"].contains(&name.as_str()));
+        strict_problems.extend(unknown.map(|name| format!("json patch unknown field \"[{index}].{name}\"")));
+        let twice = paths.iter().filter(|path| path.starts_with(&format!("[{index}]")));
+        strict_problems.extend(twice.map(|path| format!("json patch duplicate field \"{path}\"")));
+    }
+    Decoded { value, strict_problems }
 }
 
 fn media_type(content_type: &str) -> &str {
@@ -94,11 +127,12 @@ fn parse(bytes: &[u8], media: &str, expected: &Expected, kind: &Kind) -> Result<
 
 fn delete_options(document: Document) -> Result<Decoded, Status> {
     let Document { mut value, duplicates } = document;
-    let mut strict_problems = duplicates;
-    if let Some(options) = schema::definition(DELETE_OPTIONS) {
-        let decoded = options.decode(&mut value).map_err(|error| Status::bad_request(error.to_string()))?;
-        strict_problems.extend(decoded);
-    }
+    let options = schema::definition(DELETE_OPTIONS).map(KindSchema::Builtin);
+    let strict_problems = match options {
+        Some(options) => decode(&options, &mut value, &duplicates),
+        None => Ok(duplicates.problems()),
+    };
+    let strict_problems = strict_problems.map_err(|error| Status::bad_request(error.to_string()))?;
     Ok(Decoded { value, strict_problems })
 }
 
@@ -157,7 +191,7 @@ impl Expected {
         if let Value::Object(map) = &mut value {
             map.extend(members);
         }
-        Ok(Document { value, duplicates: Vec::new() })
+        Ok(Document { value, duplicates: Duplicates::default() })
     }
 
     /// Fills in a missing type and refuses another one.

@@ -38,6 +38,7 @@ pub(crate) fn validate(
     errors: &mut Errors,
     warnings: &mut Vec<String>,
 ) {
+    warnings.extend(stead_kinds::meta::finalizer_warnings(new, old));
     let old = (!old.is_null()).then_some(old);
     schema.validate_change(new, old, &FieldPath::default(), errors);
     let Some(rules) = registry.rules(kind) else { return };

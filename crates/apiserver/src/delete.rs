@@ -107,6 +107,12 @@ impl DeleteOptions {
 
 fn propagation(policy: Option<&str>, orphans: Option<bool>) -> Result<Option<Propagation>, Status> {
     match (policy, orphans) {
+        (Some(given), Some(_)) => {
+            let mut errors = Errors::default();
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.invalid(&FieldPath::new("propagationPolicy"), given, why);
+            Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", errors))
+        }
         (Some("Orphan"), _) | (None, Some(true)) => Ok(Some(Propagation::Orphan)),
         (Some("Background"), _) | (None, Some(false)) => Ok(Some(Propagation::Background)),
         (Some("Foreground"), _) => Ok(Some(Propagation::Foreground)),

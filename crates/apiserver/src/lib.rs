@@ -38,6 +38,7 @@ mod long_list;
 mod managed;
 mod node_authorizer;
 mod openapi;
+mod owners;
 mod page;
 mod pipeline;
 mod policy;
@@ -59,6 +60,7 @@ mod version;
 pub mod watch;
 mod webhook;
 pub mod write;
+mod write_options;
 
 #[cfg(test)]
 mod fixture;

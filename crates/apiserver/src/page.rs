@@ -54,31 +54,37 @@ pub(crate) enum At {
     Exactly(Revision),
 }
 
-/// What `resourceVersion` and `resourceVersionMatch` ask of a list.
-pub(crate) fn revision_of(options: &Options, head: &Head) -> Result<At, Status> {
+/// What `resourceVersionMatch` may say of a list.
+fn check_match(options: &Options) -> Result<(), Status> {
     let mut errors = Errors::default();
     let (version, rule) = (options.resource_version.as_str(), options.resource_version_match.as_str());
     let at = FieldPath::new("resourceVersionMatch");
     if options.send_initial_events.is_some() {
         errors.forbidden(&FieldPath::new("sendInitialEvents"), "sendInitialEvents is forbidden for list");
     }
-    match (rule, version) {
-        ("", _) => {}
-        (_, _) if !options.continue_token.is_empty() => {
+    if !rule.is_empty() {
+        if version.is_empty() {
+            errors.forbidden(&at, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if !options.continue_token.is_empty() {
             errors.forbidden(&at, "resourceVersionMatch is forbidden when continue is provided");
         }
-        (_, "") => errors.forbidden(&at, "resourceVersionMatch is forbidden unless resourceVersion is provided"),
-        ("Exact", "0") => {
+        if !matches!(rule, "Exact" | "NotOlderThan") {
+            errors.not_supported(&at, rule, &["Exact", "NotOlderThan", ""]);
+        }
+        if (rule, version) == ("Exact", "0") {
             errors.forbidden(&at, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         }
-        ("Exact" | "NotOlderThan", _) => {}
-        (other, _) => errors.not_supported(&at, other, &["Exact", "NotOlderThan", ""]),
     }
-    if !errors.is_empty() {
-        return Err(Status::invalid("meta.k8s.io", "ListOptions", "", errors));
-    }
-    let Some(revision) = parse_revision(version)? else { return Ok(At::Head) };
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "ListOptions", "", errors)) }
+}
+
+/// What `resourceVersion` and `resourceVersionMatch` ask of a list.
+pub(crate) fn revision_of(options: &Options, head: &Head) -> Result<At, Status> {
+    check_match(options)?;
+    let Some(revision) = parse_revision(&options.resource_version)? else { return Ok(At::Head) };
     not_in_the_future(revision, head)?;
+    let rule = options.resource_version_match.as_str();
     let is_exact = rule == "Exact" || (rule.is_empty() && options.limit.is_some());
     Ok(if is_exact { At::Exactly(revision) } else { At::Head })
 }
@@ -136,6 +142,7 @@ pub(crate) fn page(head: &Head, kind: &Kind, selection: &Selection, options: &Op
             }
         };
     }
+    check_match(options)?;
     if !options.resource_version.is_empty() && options.resource_version != "0" {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }

@@ -14,7 +14,7 @@ use stead_kinds::{Kind, Plain, Registry, meta};
 use crate::attempt::Attempt;
 use crate::draft::{Draft, Part, restore, time_text};
 use crate::halt::Halt;
-use crate::{Context, admission, conversion, custom, managed, policy, webhook};
+use crate::{Context, admission, conversion, custom, managed, owners, policy, webhook};
 
 /// Kinds whose decoded form the control plane never reads: keeping it would hold their content in memory twice.
 const UNREAD: &[&str] = &["configmaps", "secrets", "events"];
@@ -45,8 +45,10 @@ impl Draft {
     ) -> Result<Written, Halt> {
         self.check_namespace(ctx)?;
         self.keep_server_fields(ctx);
+        owners::keep_one_of_each(&mut self.new, "", remarks);
         self.admit(ctx, request)?;
         self.mutate(ctx, request, remarks)?;
+        owners::keep_one_of_each(&mut self.new, " after mutating admission happens", remarks);
         let typed = self.validate(ctx, remarks)?;
         admission::check(ctx, request, &mut self, remarks)?;
         policy::validate(ctx, request, &self, remarks)?;

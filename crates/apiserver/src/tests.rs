@@ -16,6 +16,7 @@ mod rights;
 mod rubbish;
 mod rules;
 mod speed;
+mod strict;
 mod unstored;
 mod webhooks;
 mod writes;

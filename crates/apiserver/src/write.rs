@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::call::Question;
 use stead_api::request::{FieldValidation, PatchType};
-use stead_api::{Errors, FieldPath, Key, Object, Remarks, Request, Resource, Status, Verb, patch};
+use stead_api::{Errors, FieldPath, Key, Object, Remarks, Request, Resource, Status, Verb, document, patch};
 use stead_kinds::{Kind, Verbs};
 
 use crate::draft::{Draft, Part, Stored};
@@ -16,6 +16,7 @@ use crate::halt::Halt;
 use crate::pipeline::Written;
 use crate::{
     Context, Head, Reply, access, conversion, delete, encode, eviction, managed, read, scale, subresource, target,
+    write_options,
 };
 
 /// How often a generated name is tried again when it is taken.
@@ -36,6 +37,7 @@ fn change(ctx: &mut Context, request: &Request, remarks: &mut Remarks) -> Result
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
     let kind = target::resolve(ctx.registry, resource)?;
     access::authorize_request(ctx.store.snapshot(), request)?;
+    write_options::check(request)?;
     match kind.verbs {
         Verbs::All => {}
         Verbs::CreateOnly if kind.storage == "bindings" => return subresource::bind_by_body(ctx, request, remarks),
@@ -107,7 +109,7 @@ fn judge(request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<(), St
         _ if problems.is_empty() => Ok(()),
         FieldValidation::Ignore => Ok(()),
         FieldValidation::Warn => {
-            remarks.warnings.extend(problems.iter().cloned());
+            remarks.warnings.extend(problems.iter().flat_map(|problem| document::warnings(problem)));
             Ok(())
         }
         FieldValidation::Strict => Err(Status::bad_request(format!(
@@ -241,10 +243,8 @@ fn patch(
     remarks: &mut Remarks,
 ) -> Result<Written, Halt> {
     let resource = request.resource().ok_or_else(Status::method_not_allowed)?;
-    check_patch_options(request, how)?;
     let old = stored(ctx, kind, resource);
     if how == PatchType::Apply {
-        judge(request, kind, remarks)?;
         return apply(ctx, request, kind, part, old, remarks);
     }
     let old = old.ok_or_else(|| Status::not_found(kind.group, kind.plural, &resource.name))?;
@@ -282,17 +282,6 @@ fn live_value(ctx: &Context, request: &Request, kind: &Kind, old: &Object) -> Re
 /// Whether objects are served in the form that they are stored in.
 fn is_stored_form(kind: &Kind) -> bool {
     kind.convert.is_none() && !kind.by_webhook
-}
-
-fn check_patch_options(request: &Request, how: PatchType) -> Result<(), Status> {
-    let mut errors = Errors::default();
-    if how == PatchType::Apply && request.options.field_manager.is_empty() {
-        errors.required(&FieldPath::new("fieldManager"), "is required for apply patch");
-    }
-    if how != PatchType::Apply && request.options.force {
-        errors.forbidden(&FieldPath::new("force"), "may not be specified for non-apply patch");
-    }
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "PatchOptions", "", errors)) }
 }
 
 fn merge(ctx: &Context, kind: &Kind, part: Part, how: PatchType, live: &Value, body: &Value) -> Result<Value, Status> {
@@ -350,7 +339,9 @@ fn check_patched(
         (convert.to_stored)(patched);
     }
     let mut problems = request.strict_problems.clone();
-    problems.extend(schema.decode(patched).map_err(|error| Status::bad_request(error.to_string()))?);
+    let mut unknown = schema.decode(patched).map_err(|error| Status::bad_request(error.to_string()))?;
+    unknown.sort();
+    problems.extend(unknown);
     match request.options.field_validation {
         _ if problems.is_empty() => Ok(()),
         FieldValidation::Ignore => Ok(()),
@@ -363,6 +354,21 @@ fn check_patched(
             let why = format!("strict decoding error: {}", problems.join(", "));
             errors.invalid(&FieldPath::new("patch"), request.body.to_string(), why);
             Err(Status::invalid("", "", "", errors))
+        }
+    }
+}
+
+/// Refuses or warns of keys that a configuration gives twice; what is unknown in it never gets here.
+fn judge_configuration(request: &Request, remarks: &mut Remarks) -> Result<(), Status> {
+    match (request.options.field_validation, request.strict_problems.first()) {
+        (FieldValidation::Ignore, _) | (_, None) => Ok(()),
+        (FieldValidation::Warn, Some(problem)) => {
+            remarks.warnings.extend(document::warnings(problem));
+            Ok(())
+        }
+        (FieldValidation::Strict, Some(problem)) => {
+            let why = format!("error strict decoding YAML: error converting YAML to JSON: {problem}");
+            Err(Status::bad_request(why))
         }
     }
 }
@@ -402,6 +408,7 @@ fn apply(
     }
     let live = old.as_ref().map(|old| live_value(ctx, request, kind, old)).transpose()?;
     let merged = managed::apply(ctx, request, kind, part, live.as_ref(), &body)?;
+    judge_configuration(request, remarks)?;
     // An applied Scale has become a configuration of the object itself.
     let part = if part == Part::Scale { Part::Whole } else { part };
     match old {

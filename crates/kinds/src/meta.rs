@@ -2,16 +2,21 @@
 //!
 //! Works on the JSON value, so that custom resources are checked by the same lines. Texts and limits as Kubernetes has them.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use stead_api::names::{label_value, qualified_name};
 use stead_api::status::FieldErrorKind;
 use stead_api::{Errors, Object};
 
-use crate::Kind;
 use crate::path::Path;
+use crate::{Kind, SchemaRef};
 
 /// The bytes of all annotation keys and values together.
 pub const ANNOTATION_BYTES_MAX: usize = 256 << 10;
+
+/// Told of a finalizer without a domain.
+pub const NOT_A_FINALIZER: &str = "name is neither a standard finalizer name nor is it fully qualified";
 
 /// Checks `metadata` of a new object, or of a new version of `old`.
 pub fn validate(kind: &Kind, new: &Value, old: Option<&Object>, errors: &mut Errors) {
@@ -21,7 +26,7 @@ pub fn validate(kind: &Kind, new: &Value, old: Option<&Object>, errors: &mut Err
     validate_labels(pairs(&meta["labels"]), at.child("labels"), errors);
     validate_annotations(pairs(&meta["annotations"]), &at.child("annotations"), errors);
     validate_owners(&meta["ownerReferences"], &at.child("ownerReferences"), errors);
-    validate_finalizers(&meta["finalizers"], &at.child("finalizers"), errors);
+    validate_finalizers(kind, &meta["finalizers"], &at.child("finalizers"), errors);
     if let Some(old) = old {
         validate_update(meta, old, &at, errors);
     }
@@ -125,17 +130,41 @@ fn validate_owners(owners: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn validate_finalizers(finalizers: &Value, at: &Path, errors: &mut Errors) {
+/// Finalizers without a domain that have a meaning of their own.
+const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeletion"];
+/// Groups whose kinds take finalizers without a domain, as custom resources do.
+const LENIENT_GROUPS: &[&str] = &["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
+
+fn validate_finalizers(kind: &Kind, finalizers: &Value, at: &Path, errors: &mut Errors) {
+    let is_lenient = kind.schema == SchemaRef::Custom || LENIENT_GROUPS.contains(&kind.group);
     let names: Vec<&str> = finalizers.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for name in &names {
         for message in qualified_name(name) {
             at.invalid(errors, *name, message);
         }
     }
+    for (index, name) in names.iter().enumerate().filter(|_| !is_lenient) {
+        if !name.contains('/') && !STANDARD_FINALIZERS.contains(name) {
+            at.index(index).invalid(errors, *name, NOT_A_FINALIZER);
+        }
+    }
     if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {
         let message = "finalizer orphan and foregroundDeletion cannot be both set";
         at.invalid(errors, finalizers.clone(), message);
     }
+}
+
+/// What a custom resource's client is told of finalizers that it adds without a domain.
+pub fn finalizer_warnings(new: &Value, old: &Value) -> Vec<String> {
+    let names = |value: &Value| -> BTreeSet<String> {
+        let names = value["metadata"]["finalizers"].as_array().into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let added = &names(new) - &names(old);
+    let is_plain = |name: &&String| !name.contains('/') && !STANDARD_FINALIZERS.contains(&name.as_str());
+    let advice = "prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other \
+                  finalizer writers";
+    added.iter().filter(is_plain).map(|name| format!("metadata.finalizers: {name:?}: {advice}")).collect()
 }
 
 /// What may not change once an object exists.

@@ -97,11 +97,7 @@ impl Behavior for Namespace {
                 at.index(index).invalid(errors, finalizer.as_str(), message);
             }
             if !finalizer.contains('/') && finalizer != FINALIZER {
-                at.index(index).invalid(
-                    errors,
-                    finalizer.as_str(),
-                    "name is neither a standard finalizer name nor is it fully qualified",
-                );
+                at.index(index).invalid(errors, finalizer.as_str(), crate::meta::NOT_A_FINALIZER);
             }
         }
     }

@@ -52,7 +52,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// A configuration file's YAML as a value; a key given twice is a mistake.
 pub fn parse_yaml(bytes: &[u8]) -> anyhow::Result<serde_json::Value> {
     let document = stead_api::document::parse_yaml(std::str::from_utf8(bytes)?)?;
-    match document.duplicates.first() {
+    match document.duplicates.problems().first() {
         Some(duplicate) => anyhow::bail!("{duplicate}"),
         None => Ok(document.value),
     }

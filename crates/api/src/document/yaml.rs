@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Value};
 
-use super::parsed::{DUPLICATES_MAX, Document, ParseError};
+use super::parsed::{DUPLICATES_MAX, Document, Duplicates, ParseError};
 
 const DEPTH_MAX: usize = 100;
 /// Values that aliases may add to one text: a bound on the "billion laughs".
@@ -34,7 +34,10 @@ fn documents(text: &str, limit: usize) -> Result<Vec<Document>, ParseError> {
             Event::DocumentStart(_) => builder = Builder::default(),
             Event::DocumentEnd => {
                 let done = std::mem::take(&mut builder);
-                found.push(Document { value: done.root.unwrap_or_default(), duplicates: done.duplicates });
+                found.push(Document {
+                    value: done.root.unwrap_or_default(),
+                    duplicates: Duplicates::Lines(done.duplicates),
+                });
                 if found.len() >= limit {
                     break;
                 }
@@ -43,12 +46,12 @@ fn documents(text: &str, limit: usize) -> Result<Vec<Document>, ParseError> {
                 let plain = style == ScalarStyle::Plain;
                 let as_key = builder.is_key_due();
                 let value = scalar(text, plain, tag.as_deref(), as_key).map_err(wrong)?;
-                builder.add(value, anchor).map_err(wrong)?;
+                builder.add(value, anchor, line).map_err(wrong)?;
             }
-            Event::Alias(anchor) => builder.alias(anchor).map_err(wrong)?,
+            Event::Alias(anchor) => builder.alias(anchor, line).map_err(wrong)?,
             Event::SequenceStart(anchor, _) => builder.open(Open::List(Vec::new()), anchor).map_err(wrong)?,
             Event::MappingStart(anchor, _) => builder.open(Open::Map(Map::new(), None), anchor).map_err(wrong)?,
-            Event::SequenceEnd | Event::MappingEnd => builder.close().map_err(wrong)?,
+            Event::SequenceEnd | Event::MappingEnd => builder.close(line).map_err(wrong)?,
             Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
         }
     }
@@ -91,28 +94,27 @@ impl Builder {
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), String> {
+    fn close(&mut self, line: usize) -> Result<(), String> {
         match self.open.pop() {
-            Some((Open::List(list), anchor)) => self.add(Value::Array(list), anchor),
-            Some((Open::Map(map, _), anchor)) => self.add(Value::Object(map), anchor),
+            Some((Open::List(list), anchor)) => self.add(Value::Array(list), anchor, line),
+            Some((Open::Map(map, _), anchor)) => self.add(Value::Object(map), anchor, line),
             None => Ok(()),
         }
     }
 
-    fn alias(&mut self, anchor: usize) -> Result<(), String> {
+    fn alias(&mut self, anchor: usize, line: usize) -> Result<(), String> {
         let value = self.anchors.get(&anchor).ok_or("unknown anchor referenced")?.clone();
         self.alias_nodes += count_nodes(&value);
         if self.alias_nodes > ALIAS_NODES_MAX {
             return Err("document contains excessive aliasing".into());
         }
-        self.add(value, 0)
+        self.add(value, 0, line)
     }
 
-    fn add(&mut self, value: Value, anchor: usize) -> Result<(), String> {
+    fn add(&mut self, value: Value, anchor: usize, line: usize) -> Result<(), String> {
         if anchor != 0 {
             self.anchors.insert(anchor, value.clone());
         }
-        let path = self.is_key_due().then(|| self.path());
         match self.open.last_mut() {
             None => self.root = Some(value),
             Some((Open::List(list), _)) => list.push(value),
@@ -123,8 +125,7 @@ impl Builder {
                     other => other.to_string(),
                 };
                 if map.contains_key(&name) && self.duplicates.len() < DUPLICATES_MAX {
-                    let dot = path.filter(|path| !path.is_empty()).map(|path| path + ".").unwrap_or_default();
-                    self.duplicates.push(format!("duplicate field \"{dot}{name}\""));
+                    self.duplicates.push(format!("line {line}: key {name:?} already set in map"));
                 }
                 *key = Some(name);
             }
@@ -137,22 +138,6 @@ impl Builder {
             },
         }
         Ok(())
-    }
-
-    /// Where the builder stands: `spec.containers[0]`.
-    fn path(&self) -> String {
-        let mut path = String::new();
-        for (one, _) in &self.open {
-            match one {
-                Open::List(list) => path.push_str(&format!("[{}]", list.len())),
-                Open::Map(_, Some(key)) => {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    path.push_str(&format!("{dot}{key}"));
-                }
-                Open::Map(_, None) => {}
-            }
-        }
-        path
     }
 }
 
@@ -267,11 +252,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_their_line() {
-        let duplicate = parse_yaml("spec:\n  l:\n  - n: 1\n    n: 2\n").expect("parses");
-        assert_eq!(
-            (duplicate.value, duplicate.duplicates),
-            (json!({"spec": {"l": [{"n": 2}]}}), vec!["duplicate field \"spec.l[0].n\"".to_owned()])
-        );
+        let duplicate = parse_yaml("spec:\n  l:\n  - n: 1\n    n: 2\nspec2: {a: 1,\n  a: 2}\n").expect("parses");
+        assert_eq!(duplicate.value, json!({"spec": {"l": [{"n": 2}]}, "spec2": {"a": 2}}));
+        let problems = duplicate.duplicates.problems();
+        let lines = ["line 4: key \"n\" already set in map", "line 6: key \"a\" already set in map"];
+        assert_eq!(problems, [format!("yaml: unmarshal errors:\n  {}\n  {}", lines[0], lines[1])]);
+        assert_eq!(super::super::warnings(&problems[0]).collect::<Vec<_>>(), lines);
         let error = parse_yaml("a: b\n c: d\n").expect_err("bad indentation");
         assert!(error.0.starts_with("error converting YAML to JSON: yaml: line 2: "), "{error}");
         assert!(parse_yaml(&"[".repeat(10_000)).is_err());

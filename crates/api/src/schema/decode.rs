@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 
 use super::{Definition, Fields, KindSchema, Rest, Schema, Shape};
 use crate::quantity;
-use crate::request::FieldValidation;
 
 /// A body that cannot be decoded: the text after `cannot be handled as a StatefulSet: `.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,18 +15,7 @@ use crate::request::FieldValidation;
 pub struct DecodeError(pub String);
 
 /// Mistakes in one body beyond this many are not told, as Kubernetes does.
-const UNKNOWN_MAX: usize = 100;
-
-/// What `fieldValidation` makes of unknown and duplicate fields: warnings, or the error of a strict request.
-pub fn judge(mode: FieldValidation, found: Vec<String>) -> Result<Vec<String>, DecodeError> {
-    match mode {
-        FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Strict if !found.is_empty() => {
-            Err(DecodeError(format!("strict decoding error: {}", found.join(", "))))
-        }
-        FieldValidation::Warn | FieldValidation::Strict => Ok(found),
-    }
-}
+const PROBLEMS_MAX: usize = 100;
 
 /// The way to a value, kept on the stack and printed only for a mistake.
 struct Place<'a> {
@@ -73,16 +61,19 @@ impl<'a> Place<'a> {
 /// Where in the built-in types the decoder is; `None` inside a custom resource's own part.
 type Owner = Option<&'static Definition>;
 
-struct Decoder {
-    unknown: Vec<String>,
+/// The lifetime is that of the duplicates.
+struct Decoder<'d> {
+    /// Where keys were given again: told where the schema knows them.
+    duplicates: &'d [String],
+    problems: Vec<String>,
 }
 
 impl Schema {
     /// Decodes in place. Returns one `unknown field "a.b"` text for each field that was dropped for being unknown.
     pub fn decode(&self, value: &mut Value) -> Result<Vec<String>, DecodeError> {
-        let mut decoder = Decoder { unknown: Vec::new() };
+        let mut decoder = Decoder { duplicates: &[], problems: Vec::new() };
         decoder.value(self, value, None, &Place::ROOT)?;
-        Ok(decoder.unknown)
+        Ok(decoder.problems)
     }
 }
 
@@ -99,13 +90,28 @@ impl KindSchema {
 impl Definition {
     /// As [`Schema::decode`], for a built-in kind: every field is typed.
     pub fn decode(&'static self, value: &mut Value) -> Result<Vec<String>, DecodeError> {
-        let mut decoder = Decoder { unknown: Vec::new() };
+        self.decode_with_duplicates(value, &[])
+    }
+
+    /// Tells of duplicate keys, too, in the order of the text: but of those that are unknown only that.
+    pub fn decode_with_duplicates(
+        &'static self,
+        value: &mut Value,
+        duplicates: &[String],
+    ) -> Result<Vec<String>, DecodeError> {
+        let mut decoder = Decoder { duplicates, problems: Vec::new() };
         decoder.value(self.schema(), value, Some(self), &Place::ROOT)?;
-        Ok(decoder.unknown)
+        Ok(decoder.problems)
     }
 }
 
-impl Decoder {
+impl Decoder<'_> {
+    fn tell(&mut self, what: &str, place: &Place) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(format!("{what} field {:?}", place.print(true)));
+        }
+    }
+
     fn value(&mut self, schema: &Schema, value: &mut Value, owner: Owner, place: &Place) -> Result<(), DecodeError> {
         let fits = match (&schema.shape, &mut *value) {
             (Shape::Any, _) => true,
@@ -160,11 +166,14 @@ impl Decoder {
             let inner = place.then(if is_map { Step::Key(name) } else { Step::Field(name) });
             let Some(field) = fields.get(name) else {
                 let keep = matches!(fields.rest, Rest::Keep);
-                if !keep && self.unknown.len() < UNKNOWN_MAX {
-                    self.unknown.push(format!("unknown field {:?}", inner.print(true)));
+                if !keep {
+                    self.tell("unknown", &inner);
                 }
                 return keep;
             };
+            if !self.duplicates.is_empty() && self.duplicates.contains(&inner.print(true)) {
+                self.tell("duplicate", &inner);
+            }
             let typed = owner.is_some() || matches!(field.shape, Shape::Ref(_));
             if value.is_null() && typed {
                 if is_map {
@@ -343,12 +352,15 @@ mod tests {
         let unknown = ["spec.foo", "spec.template.spec.containers[0].imagee", "extra"];
         assert_eq!(result, Ok(unknown.map(|path| format!("unknown field {path:?}")).to_vec()));
         assert_eq!(value["spec"], json!({"template": {"spec": {"containers": [{"name": "a"}]}}}));
-        let strict =
-            judge(FieldValidation::Strict, vec!["unknown field \"spec.foo\"".into(), "duplicate field \"a\"".into()]);
-        assert_eq!(
-            strict,
-            Err(DecodeError("strict decoding error: unknown field \"spec.foo\", duplicate field \"a\"".into()))
-        );
+        let mut body = json!({"spec": {"foo": {"a": 1}, "replicas": 1}, "metadata": {"labels": {"a": "b"}}});
+        let twice = ["spec.replicas", "metadata.labels.a", "spec.foo", "spec.foo.a"].map(str::to_owned);
+        let told = definition(SET).expect(SET).decode_with_duplicates(&mut body, &twice);
+        let order = [
+            "unknown field \"spec.foo\"",
+            "duplicate field \"spec.replicas\"",
+            "duplicate field \"metadata.labels.a\"",
+        ];
+        assert_eq!(told, Ok(order.map(str::to_owned).to_vec()), "in the text's order, and what is unknown only once");
     }
 
     #[test]
