@@ -61,8 +61,14 @@ fn answer(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result
             access_review(head, request, &reviewed_user(&request.body["spec"])?)?
         }
         "SelfSubjectAccessReview" => access_review(head, request, &request.user)?,
+        "SelfSubjectRulesReview" if text_of(&request.body["spec"]["namespace"]).is_empty() => {
+            return Err(Status::bad_request("no namespace on request"));
+        }
         "SelfSubjectRulesReview" => rules_review(head, request),
         "SelfSubjectReview" => json!({"userInfo": request.user.info()}),
+        "TokenReview" if text_of(&request.body["spec"]["token"]).is_empty() => {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
         "TokenReview" => token_review(head, now, request),
         _ => return Err(Status::no_such_path()),
     };
@@ -74,6 +80,30 @@ fn answer(head: &Head, now: Timestamp, request: &Request, kind: &Kind) -> Result
     }
     body["status"] = status;
     Ok(Reply::json(201, body.to_string()))
+}
+
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A selector is raw or in parts.
+fn check_selector(attributes: &Value, field: &str, errors: &mut Errors) {
+    let selector = &attributes[field];
+    if !selector.is_object() {
+        return;
+    }
+    let at = FieldPath::new("spec.resourceAttributes").child(field);
+    let raw = text_of(&selector["rawSelector"]);
+    match (raw, selector["requirements"].as_array().is_none_or(Vec::is_empty)) {
+        ("", true) => {
+            let why = format!("when {at} is specified, requirements or rawSelector is required");
+            errors.required(&at.child("requirements"), why);
+        }
+        ("", false) | (_, true) => {}
+        (raw, false) => {
+            errors.invalid(&at.child("rawSelector"), raw, "may not specified at the same time as requirements");
+        }
+    }
 }
 
 fn texts(value: &Value) -> Vec<String> {
@@ -104,6 +134,14 @@ fn access_review(head: &Head, request: &Request, user: &User) -> Result<Value, S
         let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
         errors.invalid(&FieldPath::new("spec.resourceAttributes"), Value::Null, why);
         return Err(Status::invalid("authorization.k8s.io", "SubjectAccessReview", "", errors));
+    }
+    let mut errors = Errors::default();
+    for field in ["fieldSelector", "labelSelector"] {
+        check_selector(on_resource, field, &mut errors);
+    }
+    if !errors.is_empty() {
+        let kind = request.body["kind"].as_str().unwrap_or("SubjectAccessReview");
+        return Err(Status::invalid("authorization.k8s.io", kind, "", errors));
     }
     let place = if on_path.is_object() { on_path } else { on_resource };
     let fields = ["verb", "group", "resource", "subresource", "namespace", "name", "path"].map(|f| text(place, f));

@@ -26,6 +26,11 @@ impl Selection {
         let options = &request.options;
         let labels = LabelSelector::parse(&options.label_selector).map_err(wrong)?;
         let mut fields = FieldSelector::parse(&options.field_selector).map_err(wrong)?;
+        for term in &mut fields.terms {
+            if let Some((_, stored)) = kind.selectable_as.iter().find(|(name, _)| *name == term.field) {
+                term.field = (*stored).into();
+            }
+        }
         let known = |field: &str| {
             field == "metadata.name"
                 || (field == "metadata.namespace" && kind.namespaced)

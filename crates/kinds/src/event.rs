@@ -4,12 +4,12 @@ use std::any::Any;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stead_api::names::qualified_name;
 use stead_api::object::Fields;
 use stead_api::{Errors, Object};
 
-use crate::check::{required_name, text};
+use crate::check::{FIELD_IS_IMMUTABLE, required_name, text};
 use crate::columns::{self, wide};
 use crate::fill::put;
 use crate::names::names;
@@ -49,6 +49,16 @@ pub const EVENTS_EVENT: Kind = Kind {
     create_on_update: true,
     fields: EVENT_FIELDS,
     columns: COLUMNS,
+    selectable_as: &[
+        ("regarding.kind", "involvedObject.kind"),
+        ("regarding.namespace", "involvedObject.namespace"),
+        ("regarding.name", "involvedObject.name"),
+        ("regarding.uid", "involvedObject.uid"),
+        ("regarding.apiVersion", "involvedObject.apiVersion"),
+        ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+        ("regarding.fieldPath", "involvedObject.fieldPath"),
+        ("reportingController", "reportingComponent"),
+    ],
     hooks: Hooks { validate: validate_strictly, ..Hooks::of::<Event>() },
     convert: Some(Convert { from_stored, to_stored }),
     ..Kind::plain("events", "events.k8s.io", "v1", names!("Event", "event", "events"), "io.k8s.api.events.v1.Event")
@@ -126,13 +136,51 @@ fn at_most(field: &'static str, value: &str, most: usize, errors: &mut Errors) {
     }
 }
 
-/// What is asked of events that are made through events.k8s.io, beside that.
+/// What stays as it was told through events.k8s.io: only the series goes on.
+const IMMUTABLE: &[&str] = &[
+    "involvedObject",
+    "reason",
+    "message",
+    "source",
+    "firstTimestamp",
+    "lastTimestamp",
+    "count",
+    "type",
+    "eventTime",
+    "action",
+    "related",
+    "reportingComponent",
+    "reportingInstance",
+];
+
+fn validate_series(event: &Event, errors: &mut Errors) {
+    let Some(series) = &event.series else { return };
+    let at = Path::root("series");
+    if series.count.unwrap_or(0) < 2 {
+        at.child("count").invalid(errors, "", "should be at least 2");
+    }
+    if series.last_observed_time.is_none() {
+        at.child("lastObservedTime").required(errors, "");
+    }
+}
+
+/// What is asked of events that are made or changed through events.k8s.io, beside that.
 fn validate_strictly(new: &(dyn Any + Send + Sync), old: Option<&Object>, errors: &mut Errors) {
     let Some(event) = new.downcast_ref::<Event>() else { return };
     validate(event, "reportingController", errors);
-    if old.is_some() {
+    if let Some(old) = old {
+        let old = old.view::<Event>();
+        if old.series != event.series {
+            validate_series(event, errors);
+        }
+        let (old, new) = (json!(*old), json!(event));
+        for field in IMMUTABLE.iter().filter(|field| old[**field] != new[**field]) {
+            let name = if *field == "reportingComponent" { "reportingController" } else { field };
+            Path::root(name).invalid(errors, new[*field].clone(), FIELD_IS_IMMUTABLE);
+        }
         return;
     }
+    validate_series(event, errors);
     if event.event_time.is_none() {
         Path::root("eventTime").required(errors, "");
     }
@@ -225,7 +273,6 @@ fn source(object: &Object, _now: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
     use stead_api::Key;
 
     fn stored() -> Value {
@@ -295,5 +342,35 @@ mod tests {
             "{errors:?}"
         );
         assert_eq!(errors[1], "reason: Invalid value: \"\": can have at most 128 characters");
+    }
+
+    #[test]
+    fn through_the_new_version_only_the_series_goes_on() {
+        let mut value = stored();
+        value["eventTime"] = "2026-01-01T00:00:00.000000Z".into();
+        for field in ["reportingComponent", "reportingInstance", "action"] {
+            value[field] = "kopf".into();
+        }
+        let object = Object::of_value(Key::new("events", "default", "web.1"), &value, &EVENT.stored_fields())
+            .expect("an object");
+        let said = |kind: &Kind, value: &Value| {
+            let errors = kind.check(value, Some(&object)).expect("decodes").errors;
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        value["series"] = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+        assert!(said(&EVENTS_EVENT, &value).is_empty());
+        value["series"] = json!({"count": 1});
+        value["message"] = "other".into();
+        value["reportingComponent"] = "other".into();
+        assert!(said(&EVENT, &value).is_empty());
+        assert_eq!(
+            said(&EVENTS_EVENT, &value),
+            [
+                "series.count: Invalid value: \"\": should be at least 2",
+                "series.lastObservedTime: Required value",
+                "message: Invalid value: \"other\": field is immutable",
+                "reportingController: Invalid value: \"other\": field is immutable",
+            ]
+        );
     }
 }

@@ -39,6 +39,8 @@ pub struct Kind {
     pub immutable: &'static [&'static str],
     /// Without the decoder, which is in `hooks`: see [`Kind::stored_fields`].
     pub fields: Fields,
+    /// What this version calls selectable fields that the stored one calls otherwise: its name and theirs.
+    pub selectable_as: &'static [(&'static str, &'static str)],
     pub columns: &'static [Column],
     pub hooks: Hooks,
     /// Where the schema is: a definition's name (`io.k8s.api.apps.v1.StatefulSet`), or the CRD's own.
@@ -208,6 +210,7 @@ impl Kind {
             subresources: &[],
             immutable: &[],
             fields: Fields::NONE,
+            selectable_as: &[],
             columns: DEFAULT_COLUMNS,
             hooks: Hooks::NONE,
             schema: SchemaRef::Definition(definition),

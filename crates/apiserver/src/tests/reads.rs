@@ -220,3 +220,21 @@ fn id10_discovery_says_what_is_served() {
         "404 NotFound the server could not find the requested resource"
     );
 }
+
+#[test]
+fn events_are_selected_by_the_names_of_their_version() {
+    let mut server = Server::new();
+    let body = json!({"metadata": {"name": "e"}, "regarding": {"name": "p", "namespace": "default"}, "type": "Normal",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i", "action": "a",
+        "reason": "r"});
+    let of = "/apis/events.k8s.io/v1/namespaces/default/events";
+    server.make(of, body);
+    for (selector, count) in
+        [("reportingController%3Dc", 1), ("regarding.name%3Dp,reason%3Dr,type%3DNormal", 1), ("regarding.name%3Dq", 0)]
+    {
+        let found = server.get(&format!("{of}?fieldSelector={selector}"));
+        assert_eq!(found["items"].as_array().map_or(9, Vec::len), count, "{selector}");
+    }
+    let core = "/api/v1/namespaces/default/events?fieldSelector=reportingController%3Dc";
+    assert!(server.refused(&format!("GET {core}"), json!(null)).starts_with("400"));
+}

@@ -286,3 +286,46 @@ fn who_may_see_one_object_may_list_and_watch_it_by_name() {
         assert!(server.refused(&format!("GET {maps}{query}"), Value::Null).starts_with("403 "), "{query}");
     }
 }
+
+#[test]
+fn reviews_say_what_they_need() {
+    let mut server = Server::new();
+    let selector = json!({"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "In", "values": ["b"]}]});
+    let attributes =
+        |selector: Value| json!({"spec": {"resourceAttributes": {"verb": "list", "fieldSelector": selector}}});
+    let at = "spec.resourceAttributes.fieldSelector";
+    for (group, review, body, expected) in [
+        (
+            "authentication",
+            "tokenreviews",
+            json!({"spec": {}}),
+            "400 BadRequest token is required for TokenReview in authentication".to_owned(),
+        ),
+        (
+            "authorization",
+            "selfsubjectrulesreviews",
+            json!({"spec": {}}),
+            "400 BadRequest no namespace on request".to_owned(),
+        ),
+        (
+            "authorization",
+            "selfsubjectaccessreviews",
+            attributes(selector),
+            format!(
+                "422 Invalid SelfSubjectAccessReview.authorization.k8s.io \"\" is invalid: {at}.rawSelector: Invalid value: \
+                 \"a=b\": may not specified at the same time as requirements"
+            ),
+        ),
+        (
+            "authorization",
+            "selfsubjectaccessreviews",
+            attributes(json!({})),
+            format!(
+                "422 Invalid SelfSubjectAccessReview.authorization.k8s.io \"\" is invalid: {at}.requirements: Required value: \
+                 when {at} is specified, requirements or rawSelector is required"
+            ),
+        ),
+    ] {
+        assert_eq!(server.refused(&format!("POST /apis/{group}.k8s.io/v1/{review}"), body), expected);
+    }
+}
