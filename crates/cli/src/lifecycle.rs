@@ -117,7 +117,7 @@ fn last_words(server: &mut Child) -> Option<String> {
 
 /// Stops the server, and with it the containers unless they shall stay. Without a server: the containers that it left.
 pub fn down(data_dir: &Path, containers: Containers) -> Result<()> {
-    if !data_dir.join("store.redb").exists() {
+    if !data_dir.join("store").exists() {
         println!("{} has no cluster", data_dir.display());
         return Ok(());
     }

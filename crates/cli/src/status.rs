@@ -9,7 +9,7 @@ use crate::client;
 
 pub fn run(data_dir: &Path) -> Result<()> {
     if !client::is_up(data_dir) {
-        match data_dir.join("store.redb").exists() {
+        match data_dir.join("store").exists() {
             true => bail!("the cluster in {} is down; `stead up` starts it", data_dir.display()),
             false => bail!("there is no cluster in {}; `stead up` makes one", data_dir.display()),
         }

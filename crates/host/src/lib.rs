@@ -56,4 +56,4 @@ pub use network::Network;
 pub use preflight::check_overlay;
 pub use record::run_dir;
 pub use shim_protocol::resize as resize_terminal;
-pub use sys::trim_heap;
+pub use sys::trim_memory;

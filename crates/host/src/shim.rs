@@ -91,7 +91,7 @@ fn run(dir: &Path) -> io::Result<()> {
     let _ = ready.write_all(&serde_json::to_vec(&answer)?);
     drop(ready);
     let mut shim = result?;
-    sys::trim_heap();
+    sys::trim_memory();
     let exit = shim.serve()?;
     let written = record::write_durably(&dir.join("exit.json"), &exit);
     // Also when the disk is full: then the end is known, only not how.

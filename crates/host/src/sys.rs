@@ -61,10 +61,39 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Gives memory that was freed back to the kernel: after a start, a burst.
-pub fn trim_heap() {
+/// Gives back to the kernel what is not needed while nothing happens: after a start, a burst.
+pub fn trim_memory() {
     // SAFETY: no arguments that could be wrong; the allocator takes its own locks.
     unsafe { libmimalloc_sys::mi_collect(true) };
+    // SAFETY: the callback has the type that is asked for and keeps no pointer.
+    unsafe { libc::dl_iterate_phdr(Some(forget_code), std::ptr::null_mut()) };
+}
+
+/// Lets go of the pages of this program's code and constants, of which a start touches many that nothing touches again: what is needed
+/// comes back from the file, a few pages at a time.
+unsafe extern "C" fn forget_code(
+    object: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    const PAGE: usize = 4096;
+    // SAFETY: the C library calls with its description of a loaded object, which lives as long as the object.
+    let (base, segments) = unsafe {
+        let object = &*object;
+        (object.dlpi_addr as usize, std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()))
+    };
+    let constant = segments.iter().filter(|s| s.p_type == libc::PT_LOAD && s.p_flags & libc::PF_W == 0);
+    for segment in constant {
+        let start = (base + segment.p_vaddr as usize).next_multiple_of(PAGE);
+        let end = (base + segment.p_vaddr as usize + segment.p_filesz as usize) / PAGE * PAGE;
+        if start < end {
+            // SAFETY: whole pages of a private mapping of a file that are never writable, and that nothing was written to before
+            // either (what is relocated is in segments with PF_W): reading them again gives the same bytes.
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        }
+    }
+    // The first object is the program itself, and the only one in a static binary.
+    1
 }
 
 /// Ignores SIGPIPE (a client that went must not end the shim) or restores the default (which children inherit over exec).

@@ -1,144 +1,54 @@
-//! The durable seam on redb: commit a batch in one atomic, synced write; read everything back in key order.
+//! The durable seam: commit a batch in one atomic, synced write; read everything back in key order.
+//!
+//! All objects live in memory, so the disk only has to remember: batches go to a log, and when that has grown longer than what it
+//! tells, a base of all objects takes its place, written from a snapshot while the log goes on (disk/base.rs). A log costs a
+//! fraction of what a tree on disk does for each batch.
 //!
 //! Guarantees: after a crash or a power cut the store holds a prefix of the committed batches, each whole. Every value carries a
-//! checksum over its key and bytes, and the number of objects is stored beside the revision: what is damaged or missing stops
-//! the start with its key named, it is never guessed. What is encrypted (seal.rs) is so from here on downwards only.
+//! checksum over its key and bytes, every frame and file says what it follows: what is damaged or missing stops the start with its
+//! name, it is never guessed. What is encrypted (seal.rs) is so from here on downwards only.
+//!
+//! Start at [`Disk`]; `format.rs` has the bytes, `replay.rs` what they say together.
+
+mod base;
+mod format;
+mod log;
+mod name;
+mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use stead_api::{Key, Revision};
-use stead_store::Record;
-use stead_store::durable::{key_bytes, key_of_bytes};
+use stead_store::durable::key_of_bytes;
+use stead_store::{Record, Snapshot};
 
+use self::log::Log;
+use crate::say::say;
 use crate::seal::{self, Seal};
 
-const OBJECTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("objects");
-const FACTS: TableDefinition<&str, u64> = TableDefinition::new("facts");
-const CHECKSUM_BYTES: usize = 4;
-/// redb's own page cache. The objects live in our memory; this only has to serve writes.
-const CACHE_BYTES: usize = 4 << 20;
+/// A log is not replaced before it is this long, however little it tells.
+const LOG_BYTES_MIN: u64 = 16 << 20;
+/// How much longer than its base a log becomes: what is written for bases is at most half of what is written for batches.
+const LOG_PER_BASE: u64 = 2;
 
 pub struct Disk {
-    path: PathBuf,
+    dir: PathBuf,
     /// What is stored encrypted; None: nothing.
     seal: Option<Arc<Seal>>,
-    /// None while an error has closed it.
-    database: Option<Database>,
-}
-
-impl Disk {
-    /// Opens or makes the store's file. A new one gets its name when it is whole and on disk.
-    pub fn open(path: &Path, seal: Option<Arc<Seal>>) -> Result<Disk> {
-        if !path.exists() {
-            let fresh = path.with_extension("new");
-            let _ = std::fs::remove_file(&fresh);
-            let mut disk = Disk { path: fresh.clone(), seal: None, database: None };
-            disk.reopen()?;
-            drop(disk);
-            take_name(&fresh, path)?;
-        }
-        let mut disk = Disk { path: path.to_owned(), seal, database: None };
-        disk.reopen()?;
-        Ok(disk)
-    }
-
-    /// Writes everything into a new file that takes the place of this one: what was stored otherwise is nowhere any more, not even
-    /// in free pages.
-    pub fn rewrite(mut self, revision: Revision, records: &[Record]) -> Result<Disk> {
-        let fresh = self.path.with_extension("new");
-        let _ = std::fs::remove_file(&fresh);
-        let mut disk = Disk { path: fresh.clone(), seal: self.seal.clone(), database: None };
-        disk.reopen()?;
-        let writes: Vec<(Key, Option<Bytes>)> =
-            records.iter().map(|record| (record.key.clone(), Some(record.json.clone()))).collect();
-        disk.commit(revision, &writes)?;
-        drop(disk);
-        self.database = None;
-        take_name(&fresh, &self.path)?;
-        self.reopen()?;
-        Ok(self)
-    }
-
-    /// Closes and opens the file: redb trusts nothing after an error.
-    pub fn reopen(&mut self) -> Result<()> {
-        self.database = None;
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        self.database = Some(builder.create(&self.path).with_context(|| format!("open {}", self.path.display()))?);
-        Ok(())
-    }
-
-    /// The store's file.
-    pub fn place(&self) -> &Path {
-        &self.path
-    }
-
-    fn database(&self) -> Result<&Database> {
-        self.database.as_ref().context("the store is closed")
-    }
-
-    /// Makes a batch durable. Returns after the disk has it.
-    pub fn commit(&self, revision: Revision, writes: &[(Key, Option<Bytes>)]) -> Result<()> {
-        let transaction = self.database()?.begin_write()?;
-        {
-            let mut objects = transaction.open_table(OBJECTS)?;
-            let mut value = Vec::new();
-            for (key, json) in writes {
-                let kind = key.kind;
-                let key = key_bytes(key);
-                match json {
-                    Some(json) => {
-                        let sealed = self.seal.as_ref().map_or(Ok(None), |seal| seal.seal(kind, &key, json))?;
-                        let stored = sealed.as_deref().unwrap_or(json);
-                        value.clear();
-                        value.extend_from_slice(&checksum(&key, stored));
-                        value.extend_from_slice(stored);
-                        objects.insert(key.as_slice(), value.as_slice())?;
-                    }
-                    None => {
-                        objects.remove(key.as_slice())?;
-                    }
-                }
-            }
-            let count = objects.len()?;
-            let mut facts = transaction.open_table(FACTS)?;
-            facts.insert("revision", revision)?;
-            facts.insert("objects", count)?;
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Everything that was committed, in key order, with the last revision.
-    pub fn restore(&self) -> Result<Restored> {
-        let transaction = self.database()?.begin_read()?;
-        let objects = match transaction.open_table(OBJECTS) {
-            Ok(objects) => objects,
-            Err(redb::TableError::TableDoesNotExist(_)) => {
-                return Ok(Restored { revision: 0, records: Vec::new(), is_current: true });
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let facts = transaction.open_table(FACTS)?;
-        let fact = |name: &str| facts.get(name)?.map(|v| v.value()).with_context(|| format!("the store has no {name}"));
-        let (revision, count) = (fact("revision")?, fact("objects")?);
-        let mut records = Vec::with_capacity(count as usize);
-        let mut is_current = true;
-        for entry in objects.iter()? {
-            let (key, value) = entry?;
-            let (record, as_now) = record(self.seal.as_deref(), key.value(), value.value())?;
-            records.push(record);
-            is_current &= as_now;
-        }
-        if records.len() as u64 != count {
-            bail!("the store holds {} objects where {count} were committed", records.len());
-        }
-        Ok(Restored { revision, records, is_current })
-    }
+    log: Log,
+    /// The length of the logs between the base and this log.
+    earlier_bytes: u64,
+    base_bytes: u64,
+    /// A base that is being written; its length.
+    rebase: Option<JoinHandle<Result<u64>>>,
+    /// No base is begun before the logs are this long: raised when one failed.
+    rebase_at: u64,
 }
 
 /// What a store holds.
@@ -146,97 +56,138 @@ impl Disk {
 pub struct Restored {
     pub revision: Revision,
     pub records: Vec<Record>,
-    /// Whether all of it is stored as it would be written now.
-    pub is_current: bool,
 }
 
-/// Gives a new file, once it is on disk, the name under which it is looked for.
-fn take_name(fresh: &Path, path: &Path) -> Result<()> {
-    std::fs::File::open(fresh).and_then(|file| file.sync_all()).with_context(|| format!("sync {}", fresh.display()))?;
-    crate::files::rename(fresh, path)?;
-    Ok(())
-}
-
-fn record(seal: Option<&Seal>, key: &[u8], value: &[u8]) -> Result<(Record, bool)> {
-    let named = key_of_bytes(key)?;
-    let (sum, json) =
-        value.split_at_checked(CHECKSUM_BYTES).with_context(|| format!("stored object {named} is cut off"))?;
-    if sum != checksum(key, json) {
-        bail!("stored object {named} is damaged: its checksum does not match");
-    }
-    let opened = seal::open(seal, named.kind, key, json).with_context(|| format!("stored object {named}"))?;
-    Ok((Record { key: named, json: opened.value.into() }, opened.is_current))
-}
-
-fn checksum(key: &[u8], json: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key);
-    hasher.update(json);
-    hasher.finalize().to_le_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(name: &str) -> std::path::PathBuf {
-        std::env::temp_dir().join(format!("stead-disk-{name}-{}", std::process::id()))
-    }
-
-    fn write(name: &str, json: Option<&str>) -> (Key, Option<Bytes>) {
-        (Key::new("pods", "d", name), json.map(|j| Bytes::copy_from_slice(j.as_bytes())))
-    }
-
-    #[test]
-    fn durable_what_was_committed_comes_back() {
-        let path = path("back");
-        {
-            let disk = Disk::open(&path, None).unwrap();
-            assert_eq!(disk.restore().unwrap().revision, 0);
-            disk.commit(2, &[write("a", Some("{1}")), write("b", Some("{2}"))]).unwrap();
-            disk.commit(3, &[write("a", None)]).unwrap();
+impl Disk {
+    /// Opens or makes the store in a directory. What is stored otherwise than it would be written now is written anew.
+    ///
+    /// # Errors
+    /// What is missing, damaged, or cannot be read with these keys.
+    pub fn open(dir: &Path, seal: Option<Arc<Seal>>) -> Result<(Disk, Restored)> {
+        crate::files::make_dirs(dir, 0o700).with_context(|| format!("make {}", dir.display()))?;
+        let files = name::list(dir)?;
+        let replayed = replay::replay(dir, &files)?;
+        let revision = replayed.revision;
+        let (records, is_current) = open_values(replayed.values, seal.as_deref())?;
+        let log = match replayed.tail {
+            Some(tail) => Log::resume(tail)?,
+            None => Log::create(dir, revision)?,
+        };
+        // A base that was finished just before the end left what it replaces behind.
+        if let Some(base) = files.bases.last() {
+            name::forget_before(dir, *base)?;
         }
-        let Restored { revision, records, .. } = Disk::open(&path, None).unwrap().restore().unwrap();
-        assert_eq!(revision, 3);
-        assert_eq!(
-            records.iter().map(|r| (r.key.to_string(), &r.json[..])).collect::<Vec<_>>(),
-            [("pods/d/b".into(), &b"{2}"[..])]
-        );
-        std::fs::remove_file(&path).unwrap();
+        let (base_bytes, earlier_bytes) = (replayed.base_bytes, replayed.earlier_bytes);
+        let rebase_at = rebase_at(base_bytes);
+        let mut disk = Disk { dir: dir.to_owned(), seal, log, earlier_bytes, base_bytes, rebase: None, rebase_at };
+        if !is_current {
+            disk.rewrite(revision, &records)?;
+        }
+        Ok((disk, Restored { revision, records }))
     }
 
-    /// A power cut while the store was made left half of it beside: it never had its name.
-    #[test]
-    fn half_a_new_store_is_made_again() {
-        let path = path("half");
-        std::fs::write(path.with_extension("new"), b"redb").unwrap();
-        Disk::open(&path, None).unwrap().commit(1, &[write("a", Some("{1}"))]).unwrap();
-        assert!(!path.with_extension("new").exists());
-        assert_eq!(Disk::open(&path, None).unwrap().restore().unwrap().revision, 1);
-        std::fs::remove_file(&path).unwrap();
+    /// Closes and opens the log: nothing is trusted after an error.
+    pub fn reopen(&mut self) -> Result<()> {
+        self.log.reopen()
     }
 
-    #[test]
-    fn a_flipped_bit_in_a_value_stops_the_restore() {
-        let path = path("flip");
-        let marker = "x".repeat(300);
-        Disk::open(&path, None).unwrap().commit(1, &[write("a", Some(&marker))]).unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        let at = bytes.windows(marker.len()).position(|w| w == marker.as_bytes()).unwrap();
-        bytes[at + 100] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let error = Disk::open(&path, None).and_then(|disk| disk.restore().map(|_| ())).unwrap_err();
-        assert!(format!("{error:#}").contains("pods/d/a is damaged"), "{error:#}");
-        std::fs::remove_file(&path).unwrap();
+    /// The store's directory.
+    pub fn place(&self) -> &Path {
+        &self.dir
     }
 
-    #[test]
-    fn a_record_under_another_key_is_damaged() {
-        let (a, b) = (key_bytes(&Key::new("pods", "d", "a")), key_bytes(&Key::new("pods", "d", "b")));
-        let mut value = checksum(&a, b"{}").to_vec();
-        value.extend_from_slice(b"{}");
-        assert!(record(None, &a, &value).is_ok());
-        assert!(record(None, &b, &value).is_err());
-        assert!(record(None, &a, b"x").is_err());
+    /// Makes a batch durable. Returns after the disk has it.
+    pub fn commit(&mut self, revision: Revision, writes: &[(Key, Option<Bytes>)]) -> Result<()> {
+        if writes.is_empty() && revision == self.log.revision() {
+            return Ok(());
+        }
+        self.log.append(revision, writes, self.seal.as_deref())
     }
+
+    /// Whether the log has grown so long that a base should take its place. Tells, too, how the last one ended.
+    pub fn is_long(&mut self) -> bool {
+        if let Some(done) = self.rebase.take_if(|rebase| rebase.is_finished()) {
+            match done.join() {
+                Ok(Ok(bytes)) => self.has_base(bytes),
+                Ok(Err(error)) => say(format_args!("shorten the store's log: {error:#}; it grows until that works")),
+                Err(_) => say(format_args!("shorten the store's log: a fault in Stead; it grows until that works")),
+            }
+        }
+        self.rebase.is_none() && self.log.length() + self.earlier_bytes >= self.rebase_at
+    }
+
+    /// Begins to write a base of what was committed, beside what goes on.
+    ///
+    /// # Errors
+    /// When no new log can be begun; the old one goes on.
+    pub fn rebase(&mut self, snapshot: Snapshot) -> Result<()> {
+        // Should it fail, it is tried again when as much has come again.
+        self.rebase_at = self.log.length() + self.earlier_bytes + rebase_at(self.base_bytes);
+        let revision = self.rotate(snapshot.revision())?;
+        let (dir, seal) = (self.dir.clone(), self.seal.clone());
+        let work = move || {
+            let objects = snapshot.all().map(|object| (&object.key, &object.json[..]));
+            let bytes = base::write(&dir, revision, objects, seal.as_deref())?;
+            name::forget_before(&dir, revision)?;
+            Ok(bytes)
+        };
+        self.rebase = Some(std::thread::Builder::new().name("base".into()).spawn(work)?);
+        Ok(())
+    }
+
+    /// Begins a new log, at whose start a base can stand.
+    fn rotate(&mut self, revision: Revision) -> Result<Revision> {
+        if self.log.revision() != revision {
+            bail!("revision {revision} is not the last that was committed");
+        }
+        if self.log.start() != revision {
+            let old = std::mem::replace(&mut self.log, Log::create(&self.dir, revision)?);
+            self.earlier_bytes += old.length();
+        }
+        Ok(revision)
+    }
+
+    fn has_base(&mut self, bytes: u64) {
+        self.base_bytes = bytes;
+        self.earlier_bytes = 0;
+        self.rebase_at = rebase_at(bytes);
+    }
+
+    /// Writes everything into a new base: what was stored otherwise is nowhere any more.
+    fn rewrite(&mut self, revision: Revision, records: &[Record]) -> Result<()> {
+        self.rotate(revision)?;
+        let objects = records.iter().map(|record| (&record.key, &record.json[..]));
+        let bytes = base::write(&self.dir, revision, objects, self.seal.as_deref())?;
+        name::forget_before(&self.dir, revision)?;
+        self.has_base(bytes);
+        Ok(())
+    }
+}
+
+/// Whoever opens the store next finds nothing half done.
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Some(rebase) = self.rebase.take() {
+            let _ = rebase.join();
+        }
+        // Without it the store is as whole; only less is known about its last batch.
+        let _ = self.log.end();
+    }
+}
+
+fn rebase_at(base_bytes: u64) -> u64 {
+    LOG_BYTES_MIN.max(base_bytes * LOG_PER_BASE)
+}
+
+/// The values as they are in memory, and whether all are stored as they would be now.
+fn open_values(values: std::collections::BTreeMap<Vec<u8>, Bytes>, seal: Option<&Seal>) -> Result<(Vec<Record>, bool)> {
+    let mut is_current = true;
+    let open = |(key, stored): (Vec<u8>, Bytes)| {
+        let named = key_of_bytes(&key)?;
+        let opened = seal::open(seal, named.kind, &key, &stored).with_context(|| format!("stored object {named}"))?;
+        is_current &= opened.is_current;
+        Ok(Record { key: named, json: opened.value.into() })
+    };
+    let records = values.into_iter().map(open).collect::<Result<_>>()?;
+    Ok((records, is_current))
 }

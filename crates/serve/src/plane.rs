@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::asks::{Answer, Ask};
 use crate::disk::Disk;
 use crate::persist::{Outcome, Trouble, persist};
+use crate::say::say;
 
 /// Writes of clients that have no answer yet; more are refused with 429.
 pub const CLIENT_REQUESTS_MAX: usize = 4096;
@@ -206,7 +207,8 @@ fn run(
     perform: &Perform,
     mut products: Vec<Request>,
 ) {
-    let mut untrimmed = 0;
+    // A start leaves as much behind as a burst.
+    let mut untrimmed = WRITES_BEFORE_TRIM;
     loop {
         let wake_at = if products.is_empty() { plane.wake_at() } else { Some(Timestamp::MIN) };
         let Some(gathered) = gather(&inbox, wake_at, &mut untrimmed) else { return };
@@ -232,6 +234,7 @@ fn run(
         let released = batch.synced();
         if !keys.is_empty() {
             publish(shared, released.head, &keys);
+            shorten(&mut disk, shared);
         }
         for (id, reply) in released.replies {
             match (answers.get_mut(id as usize).and_then(Option::take), reply) {
@@ -248,6 +251,15 @@ fn run(
         if released.measures {
             wait(shared, Waiting::Usage);
         }
+    }
+}
+
+/// Has the store's log replaced when it has grown long.
+fn shorten(disk: &mut Disk, shared: &Shared) {
+    if disk.is_long()
+        && let Err(error) = disk.rebase(shared.head.load().store.snapshot.clone())
+    {
+        say(format_args!("shorten the store's log: {error:#}; it grows until that works"));
     }
 }
 
@@ -299,7 +311,7 @@ fn gather(inbox: &Receiver<Ask>, wake_at: Option<Timestamp>, untrimmed: &mut usi
         Ok(ask) => Some(ask),
         Err(RecvTimeoutError::Timeout) => {
             if trims {
-                stead_host::trim_heap();
+                stead_host::trim_memory();
                 *untrimmed = 0;
             }
             None

@@ -147,11 +147,11 @@ pub(crate) fn open_plane(
     front_proxy: &FrontProxy,
 ) -> Result<(PlaneHandle, JoinHandle<()>)> {
     let seal = config.encryption_config.as_deref().map(Seal::load).transpose()?.map(Arc::new);
-    let mut disk = Disk::open(&dir.join("store.redb"), seal)?;
-    let Restored { revision, records, is_current } = disk.restore()?;
-    if !is_current {
-        disk = disk.rewrite(revision, &records)?;
+    let store = dir.join("store");
+    if !store.exists() && dir.join("store.redb").exists() {
+        bail!("{} was written by an older Stead: start it with that one, or `stead delete` it", dir.display());
     }
+    let (mut disk, Restored { revision, records }) = Disk::open(&store, seal)?;
     let cluster = Cluster {
         service_cidr: (config.service_cidr.first(), config.service_cidr.prefix_len()),
         node_ports: 30000..=32767,

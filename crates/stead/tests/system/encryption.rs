@@ -1,4 +1,4 @@
-//! Secrets on disk: the store's file is searched for what must not be in it.
+//! Secrets on disk: the store's files are searched for what must not be in it.
 
 use crate::cluster::Cluster;
 
@@ -18,9 +18,10 @@ fn key(name: &str, letter: char) -> String {
     format!("{{name: {name}, secret: '{}='}}", letter.to_string().repeat(42) + "A")
 }
 
-/// Which of the words stand in the store's file.
+/// Which of the words stand in the store's files.
 fn found(cluster: &Cluster) -> Vec<&'static str> {
-    let bytes = std::fs::read(cluster.data().join("store.redb")).expect("the store's file");
+    let files = std::fs::read_dir(cluster.data().join("store")).expect("the store's directory");
+    let bytes: Vec<u8> = files.flat_map(|file| std::fs::read(file.expect("a name").path()).expect("a file")).collect();
     let encoded = |word: &str| cluster.feed("base64 -w0", word).ok();
     let is_there = |word: &&&str| {
         let words = [(**word).to_owned(), encoded(word)];
@@ -52,7 +53,7 @@ fn the_disk_has_no_plain_text_once_there_is_a_key() {
     cluster.sh("kubectl get secrets -A -o json | kubectl replace -f -").ok();
     assert!(found(&cluster).is_empty(), "{:?}", found(&cluster));
     cluster.kubectl("create configmap m --from-literal word=in-the-open").ok();
-    assert!(cluster.sh("grep -c in-the-open data/store.redb").ok().trim() != "0", "only what is named is encrypted");
+    assert!(cluster.sh("cat data/store/* | grep -c in-the-open").ok().trim() != "0", "only what is named is encrypted");
     cluster.stead("down").ok();
 
     // Another key writes, the first still reads; afterwards the first is not needed any more.

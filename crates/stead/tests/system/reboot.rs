@@ -38,6 +38,8 @@ fn boot(cluster: &Cluster, boot_id: &str) {
         cluster.flags()
     );
     cluster.sh(&up).says("stead is up: ");
+    // The API answers before the first node has come.
+    cluster.wait("node/node-0", "create");
     cluster.wait("node/node-0", &format!("jsonpath={{.status.nodeInfo.bootID}}={boot_id}"));
 }
 
