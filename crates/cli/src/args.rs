@@ -36,7 +36,7 @@ Flags of up and try (all but --kubeconfig also of install-service):
   --dns-ip IP          address of the Service kube-dns (default: the tenth of the service range)
   --domain NAME        cluster domain (default cluster.local)
   --eviction-hard EXPR free disk below which nodes take no new pods (default 'nodefs.available<10%'; also a size, <2Gi)
-  --encryption-provider-config FILE   encrypt what this EncryptionConfiguration names (aesgcm) in the store; kept for later
+  --encryption-provider-config FILE   encrypt what this EncryptionConfiguration names in the store (aesgcm, secretbox, aescbc); kept for later
                        starts, and at each start what is stored otherwise is written anew
   --audit-policy-file FILE  --audit-log-path FILE   write what this Policy (audit.k8s.io/v1) asks for, a line of JSON an event;
                        --audit-log-maxsize MB (default 100), -maxbackup N and -maxage DAYS bound it. Of this start alone

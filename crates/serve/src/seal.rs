@@ -1,22 +1,23 @@
 //! What is stored encrypted: the file of `--encryption-provider-config` (apiserver.config.k8s.io/v1), and the bytes it leads to.
 //!
 //! The store in memory is plain; this stands between it and the disk. A value is written as the first provider of its resource
-//! says and read by any of them. It carries its provider and key by name, as upstream's does, so it is known what it needs; and it
-//! is bound to its own key, so that it opens nowhere else.
+//! says and read by any of them. It carries its provider and key by name, as upstream's does, so it is known what it needs.
+
+mod cipher;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SystemRandom;
 use serde_json::Value;
 use stead_api::KindName;
 
+use cipher::Cipher;
+
 /// How every encrypted value begins; JSON begins with a brace.
 const MARK: &[u8] = b"k8s:enc:";
-const AES_GCM: &str = "k8s:enc:aesgcm:v1:";
 
 /// What is done with the values of which resources.
 pub struct Seal {
@@ -32,13 +33,14 @@ struct Rule {
 
 enum Provider {
     Identity,
-    AesGcm(Vec<NamedKey>),
+    /// The first writes.
+    Keys(Vec<NamedKey>),
 }
 
 struct NamedKey {
     /// `k8s:enc:aesgcm:v1:NAME:`
     prefix: Vec<u8>,
-    key: LessSafeKey,
+    cipher: Cipher,
 }
 
 /// A value as it was read.
@@ -80,18 +82,12 @@ impl Seal {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn seal(&self, kind: KindName, key: &[u8], plain: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some(Provider::AesGcm(keys)) = self.rule(kind).and_then(|rule| rule.providers.first()) else {
+        let Some(Provider::Keys(keys)) = self.rule(kind).and_then(|rule| rule.providers.first()) else {
             return Ok(None);
         };
         let Some(first) = keys.first() else { return Ok(None) };
-        let mut nonce = [0; NONCE_LEN];
-        let drawn = self.random.fill(&mut nonce);
-        drawn.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-        let mut content = plain.to_vec();
-        let sealed =
-            first.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(key), &mut content);
-        sealed.map_err(|_| anyhow::anyhow!("a value is too large to be encrypted"))?;
-        Ok(Some([&first.prefix[..], &nonce, &content].concat()))
+        let content = first.cipher.seal(&self.random, key, plain)?;
+        Ok(Some([&first.prefix[..], &content].concat()))
     }
 
     fn open(&self, kind: KindName, key: &[u8], stored: &[u8]) -> Result<Opened> {
@@ -103,10 +99,10 @@ impl Seal {
             match provider {
                 Provider::Identity if !is_sealed(stored) => return Ok(Opened { is_current: place == 0, ..plain() }),
                 Provider::Identity => {}
-                Provider::AesGcm(keys) => {
+                Provider::Keys(keys) => {
                     for (nth, one) in keys.iter().enumerate() {
                         let Some(content) = stored.strip_prefix(&one.prefix[..]) else { continue };
-                        let value = one.open(key, content)?;
+                        let value = one.cipher.open(key, content)?;
                         return Ok(Opened { value, is_current: place == 0 && nth == 0 });
                     }
                 }
@@ -142,28 +138,13 @@ fn unknown(stored: &[u8]) -> anyhow::Error {
 }
 
 impl NamedKey {
-    fn of(value: &Value) -> Result<NamedKey> {
+    fn of(provider: &str, value: &Value) -> Result<NamedKey> {
         let name = value["name"].as_str().filter(|name| !name.is_empty() && !name.contains(':'));
         let name = name.context("keys[].name: Required value, without colons")?;
         let bytes = value["secret"].as_str().and_then(|text| BASE64.decode(text).ok());
         let bytes = bytes.with_context(|| format!("key {name:?}: its secret must be base64"))?;
-        let algorithm = match bytes.len() {
-            16 => &AES_128_GCM,
-            32 => &AES_256_GCM,
-            length => bail!("key {name:?}: a secret of {length} bytes is not supported, only of 16 or 32"),
-        };
-        let key = UnboundKey::new(algorithm, &bytes).map_err(|_| anyhow::anyhow!("key {name:?} is no key"))?;
-        Ok(NamedKey { prefix: format!("{AES_GCM}{name}:").into_bytes(), key: LessSafeKey::new(key) })
-    }
-
-    fn open(&self, key: &[u8], content: &[u8]) -> Result<Vec<u8>> {
-        let (nonce, sealed) = content.split_at_checked(NONCE_LEN).context("is cut off")?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| anyhow::anyhow!("is cut off"))?;
-        let mut sealed = sealed.to_vec();
-        let opened = self.key.open_in_place(nonce, Aad::from(key), &mut sealed);
-        let length = opened.map_err(|_| anyhow::anyhow!("cannot be decrypted: its key has changed, or it was"))?.len();
-        sealed.truncate(length);
-        Ok(sealed)
+        let cipher = Cipher::of(provider, &bytes).map_err(|why| anyhow::anyhow!("key {name:?}: {why}"))?;
+        Ok(NamedKey { prefix: format!("k8s:enc:{provider}:v1:{name}:").into_bytes(), cipher })
     }
 }
 
@@ -190,16 +171,16 @@ impl Provider {
             fields.and_then(|fields| fields.iter().next()).context("a provider must be exactly one of them")?;
         match name.as_str() {
             "identity" => Ok(Provider::Identity),
-            "aesgcm" => {
-                let keys = content["keys"].as_array().into_iter().flatten().map(NamedKey::of);
+            "aesgcm" | "aescbc" | "secretbox" => {
+                let keys = content["keys"].as_array().into_iter().flatten().map(|key| NamedKey::of(name, key));
                 let keys = keys.collect::<Result<Vec<_>>>()?;
                 if keys.is_empty() {
-                    bail!("aesgcm.keys: Required value");
+                    bail!("{name}.keys: Required value");
                 }
-                Ok(Provider::AesGcm(keys))
+                Ok(Provider::Keys(keys))
             }
-            "aescbc" | "secretbox" | "kms" => bail!("the provider {name} is not supported: use aesgcm"),
-            other => bail!("there is no provider {other:?}: use aesgcm or identity"),
+            "kms" => bail!("the provider kms is not supported: no plugin is called; use aesgcm, secretbox or aescbc"),
+            other => bail!("there is no provider {other:?}: use aesgcm, secretbox, aescbc or identity"),
         }
     }
 }
@@ -246,6 +227,23 @@ mod tests {
     }
 
     #[test]
+    fn one_provider_takes_over_from_another() {
+        let mut last: Option<(&str, Vec<u8>)> = None;
+        for provider in ["aesgcm", "aescbc", "secretbox", "aesgcm"] {
+            let of = |provider: &str| json!({provider: {"keys": [key("one", 1)]}});
+            let before = last.as_ref().map_or(json!({"identity": {}}), |(before, _)| of(before));
+            let seal = seal(json!([of(provider), before])).unwrap();
+            if let Some((_, stored)) = &last {
+                let opened = open(Some(&seal), "secrets", b"k", stored).unwrap();
+                assert_eq!((opened.value.as_slice(), opened.is_current), (&b"{plain}"[..], false), "{provider}");
+            }
+            let stored = seal.seal("secrets", b"k", b"{plain}").unwrap().unwrap();
+            assert!(stored.starts_with(format!("k8s:enc:{provider}:v1:one:").as_bytes()));
+            last = Some((provider, stored));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_says_why() {
         let old = seal(json!([{"aesgcm": {"keys": [key("one", 1)]}}])).unwrap();
         let stored = old.seal("secrets", b"k", b"{}").unwrap().unwrap();
@@ -265,11 +263,16 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         let why = |providers: Value| seal(providers).map(|_| ()).unwrap_err().to_string();
-        assert_eq!(why(json!([{"aescbc": {"keys": []}}])), "the provider aescbc is not supported: use aesgcm");
-        assert_eq!(why(json!([{"kms": {}}])), "the provider kms is not supported: use aesgcm");
-        assert_eq!(why(json!([{"rot13": {}}])), "there is no provider \"rot13\": use aesgcm or identity");
-        let short = json!([{"aesgcm": {"keys": [{"name": "a", "secret": "eA=="}]}}]);
-        assert_eq!(why(short), "key \"a\": a secret of 1 bytes is not supported, only of 16 or 32");
+        assert_eq!(why(json!([{"aescbc": {"keys": []}}])), "aescbc.keys: Required value");
+        let kms = "the provider kms is not supported: no plugin is called; use aesgcm, secretbox or aescbc";
+        assert_eq!(why(json!([{"kms": {}}])), kms);
+        let other = "there is no provider \"rot13\": use aesgcm, secretbox, aescbc or identity";
+        assert_eq!(why(json!([{"rot13": {}}])), other);
+        for (provider, lengths) in [("aesgcm", "16 or 32"), ("aescbc", "16, 24 or 32"), ("secretbox", "32")] {
+            let short = json!([{provider: {"keys": [{"name": "a", "secret": "eA=="}]}}]);
+            let expected = format!("key \"a\": a secret of 1 bytes is not supported by {provider}, only of {lengths}");
+            assert_eq!(why(short), expected);
+        }
         assert!(Seal::of(&json!({"kind": "x"})).is_err());
     }
 

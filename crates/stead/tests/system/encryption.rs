@@ -71,11 +71,19 @@ fn the_disk_has_no_plain_text_once_there_is_a_key() {
     configuration(&cluster, &aesgcm(&key("three", 'D')));
     let refused = cluster.start("--no-node").fails();
     assert!(refused.contains("is encrypted with the key \"two\""), "{refused}");
-    let refused = cluster.start(&configuration(&cluster, "  - secretbox: {keys: []}\n")).fails();
-    assert!(refused.contains("the provider secretbox is not supported: use aesgcm"), "{refused}");
+    let refused = cluster.start(&configuration(&cluster, "  - kms: {name: a}\n")).fails();
+    assert!(refused.contains("the provider kms is not supported"), "{refused}");
+
+    // Another provider takes over.
+    let boxed =
+        format!("  - secretbox: {{keys: [{}]}}\n  - aesgcm: {{keys: [{}]}}\n", key("two", 'E'), key("two", 'C'));
+    cluster.start(&configuration(&cluster, &boxed)).ok();
+    (0..3).for_each(|number| read(&cluster, number));
+    assert!(cluster.sh("grep -c k8s:enc:secretbox:v1:two: data/store.redb").ok().trim() != "0");
+    cluster.stead("down").ok();
 
     // And back to plain text, for whoever wants that.
-    let back = format!("  - identity: {{}}\n  - aesgcm: {{keys: [{}]}}\n", key("two", 'C'));
+    let back = format!("  - identity: {{}}\n  - secretbox: {{keys: [{}]}}\n", key("two", 'E'));
     cluster.start(&configuration(&cluster, &back)).ok();
     (0..3).for_each(|number| read(&cluster, number));
     assert_eq!(found(&cluster), WORDS);
