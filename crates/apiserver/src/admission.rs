@@ -80,6 +80,7 @@ pub(crate) fn check(
     let checks = match draft.part {
         Part::Whole => CHECKS.iter().find(|(storage, _)| *storage == draft.kind.storage).map(|(_, checks)| *checks),
         Part::EphemeralContainers => Some(&[podsecurity::pod as Check][..]),
+        Part::Resize => Some(&[limits::pod as Check][..]),
         _ => None,
     };
     checks.unwrap_or_default().iter().try_for_each(|check| check(ctx, request, draft, remarks))

@@ -23,6 +23,8 @@ pub(crate) enum Part {
     Approval,
     /// A pod's `spec.ephemeralContainers`.
     EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
     /// Changes of the server's own: binding, eviction.
     Internal,
 }
@@ -36,6 +38,7 @@ impl Part {
             "finalize" => Ok(Part::Finalize),
             "approval" => Ok(Part::Approval),
             "ephemeralcontainers" => Ok(Part::EphemeralContainers),
+            "resize" => Ok(Part::Resize),
             _ => Err(Status::method_not_allowed()),
         }
     }
@@ -49,12 +52,13 @@ impl Part {
             Part::Finalize => "finalize",
             Part::Approval => "approval",
             Part::EphemeralContainers => "ephemeralcontainers",
+            Part::Resize => "resize",
         }
     }
 
     /// Whether it is a part of the spec that gets defaults, like a whole object.
     pub(crate) fn has_defaults(self) -> bool {
-        matches!(self, Part::Whole | Part::EphemeralContainers)
+        matches!(self, Part::Whole | Part::EphemeralContainers | Part::Resize)
     }
 }
 
@@ -160,6 +164,7 @@ impl Draft {
             Part::Finalize => with_finalizers(&self.old_value, &body),
             Part::Approval => with_conditions(&self.old_value, &body),
             Part::EphemeralContainers => with_ephemeral_containers(&self.old_value, &body),
+            Part::Resize => with_managed_fields(stead_kinds::pod::resize::merged(&self.old_value, &body), &body),
         })
     }
 
@@ -277,6 +282,11 @@ fn with_ephemeral_containers(old: &Value, body: &Value) -> Value {
     if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
         restore(spec, "ephemeralContainers", &body["spec"]["ephemeralContainers"]);
     }
+    with_managed_fields(new, body)
+}
+
+/// An applied body says who set which field.
+fn with_managed_fields(mut new: Value, body: &Value) -> Value {
     if let Some(meta) = new["metadata"].as_object_mut() {
         restore(meta, "managedFields", &body["metadata"]["managedFields"]);
     }

@@ -226,7 +226,7 @@ impl Draft {
         if matches!(self.part, Part::Whole | Part::Status | Part::Scale | Part::Approval) {
             (self.kind.hooks.validate)(&*typed, old, &mut errors);
         }
-        if self.part == Part::EphemeralContainers {
+        if matches!(self.part, Part::EphemeralContainers | Part::Resize) {
             (self.kind.hooks.validate_part)(self.part.subresource(), &*typed, old, &mut errors);
         }
         if self.part == Part::Whole {
@@ -292,7 +292,7 @@ impl Draft {
             }
             return Err(refusal);
         }
-        if matches!(self.part, Part::Whole | Part::Scale) {
+        if matches!(self.part, Part::Whole | Part::Scale | Part::Resize) {
             admission::quota::charge(ctx, &self, dry_run)?;
         }
         if !dry_run {

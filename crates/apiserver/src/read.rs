@@ -33,7 +33,7 @@ pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request, remarks: &mu
             connect::permit(head, request, &kind, remarks)?;
             Ok(connect::serve(head, request, &kind)?)
         }
-        (Verb::Get, "" | "status" | "ephemeralcontainers") => get(head, request, &kind),
+        (Verb::Get, "" | "status" | "ephemeralcontainers" | "resize") => get(head, request, &kind),
         (Verb::Get, "scale") => {
             let object = one(head, request, &kind)?;
             Ok(Reply::json(200, scale::of(&kind, &object).to_string()))

@@ -78,6 +78,11 @@ impl Cgroups {
         for dir in self.dirs(group) {
             self.make(&dir)?;
         }
+        self.set_limits(group, limits)
+    }
+
+    /// Sets the limits of a group that is there. `None` limits are left alone.
+    pub fn set_limits(&self, group: &str, limits: &Resources) -> io::Result<()> {
         for (controller, file, value) in limit_files(self.is_v2, limits) {
             if let Some(dir) = self.controller_dir(controller, group) {
                 fs::write(dir.join(file), &value)

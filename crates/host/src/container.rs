@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
-use stead_node::action::{ContainerRef, ContainerSpec, ContainerState, NodeFile, Observation, Reason, Seccomp};
+use stead_node::action::{
+    ContainerRef, ContainerSpec, ContainerState, NodeFile, Observation, Reason, Resources, Seccomp,
+};
 
 use crate::fault::Fault;
 use crate::record::{self, ContainerRecord, Known, RunningRecord, SandboxRecord, ShimSpec, check_name};
@@ -398,6 +400,30 @@ impl Host {
 
     pub(crate) fn forget_containers_of(&self, uid: &str) {
         self.inner.state().retain(|key, _| key.pod != uid);
+    }
+
+    pub(crate) fn resize_container(
+        &self,
+        key: &ContainerRef,
+        resources: &Resources,
+        pod_resources: &Resources,
+    ) -> Result<Observation, Fault> {
+        let known = self.known(key).filter(|known| known.is_running());
+        known.ok_or_else(|| Host::not_found(key))?;
+        let group = self.container_group(key);
+        let error = |e: io::Error| fault(Reason::RunContainerError, format!("resize container {}: {e}", key.name));
+        if let (Some(limit), Ok(usage)) = (resources.memory_bytes, self.usage_of_container(key))
+            && usage.working_set > limit
+        {
+            let used = usage.working_set;
+            let why = format!("attempting to set a memory limit ({limit}) below current usage ({used})");
+            return Err(error(io::Error::other(why)));
+        }
+        // A growing pod has to be large enough before its container is, a shrinking one small enough after it.
+        let grown = self.cgroups.set_limits(&self.pod_group(&key.pod), pod_resources);
+        self.cgroups.set_limits(&group, resources).map_err(error)?;
+        grown.or_else(|_| self.cgroups.set_limits(&self.pod_group(&key.pod), pod_resources)).map_err(error)?;
+        Ok(Observation::Resized { container: key.clone(), resources: resources.clone() })
     }
 
     pub(crate) fn remove_container(&self, key: &ContainerRef) -> Result<Observation, Fault> {

@@ -139,6 +139,9 @@ impl Host {
             Action::StopContainer { container, signal, grace } => {
                 self.stop_container(container, signal.as_deref(), *grace)
             }
+            Action::ResizeContainer { container, resources, pod_resources } => {
+                self.resize_container(container, resources, pod_resources)
+            }
             Action::RemoveContainer { container } => self.remove_container(container),
             Action::Probe { container, kind, check, timeout } => Ok(Observation::Probed {
                 container: container.clone(),

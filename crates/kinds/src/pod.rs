@@ -4,6 +4,7 @@ pub mod amounts;
 pub mod columns;
 pub mod qos;
 mod references;
+pub mod resize;
 mod update;
 
 pub use references::references;
@@ -33,6 +34,7 @@ pub const POD: Kind = Kind {
         Subresource::Named("binding"),
         Subresource::Named("eviction"),
         Subresource::Named("ephemeralcontainers"),
+        Subresource::Named("resize"),
     ],
     fields: Fields {
         selectable: &[
@@ -100,6 +102,10 @@ impl Behavior for Pod {
             "ephemeralcontainers" => {
                 validate_pod_spec(at, spec, errors);
                 template::ephemeral::validate_update(at.child("ephemeralContainers"), spec, old_spec, errors);
+            }
+            "resize" => {
+                validate_pod_spec(at, spec, errors);
+                resize::validate(at, (self, spec), old_spec, errors);
             }
             _ => self.validate(old, errors),
         }

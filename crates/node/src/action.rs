@@ -67,6 +67,8 @@ pub enum Action {
     /// Send the stop signal (the image's or SIGTERM when `None`), SIGKILL after `grace`; returns when it is gone.
     /// A later call with a shorter grace shortens the wait. Answers [`Observation::Container`].
     StopContainer { container: ContainerRef, signal: Option<String>, grace: Duration },
+    /// Give a running attempt, and its pod as a whole, other limits. Answers [`Observation::Resized`].
+    ResizeContainer { container: ContainerRef, resources: Resources, pod_resources: Resources },
     /// Remove an ended attempt: its root filesystem, record and log. Answers [`Observation::ContainerRemoved`].
     RemoveContainer { container: ContainerRef },
 
@@ -136,6 +138,10 @@ pub enum Observation {
     Exited(Container),
     ContainerRemoved {
         container: ContainerRef,
+    },
+    Resized {
+        container: ContainerRef,
+        resources: Resources,
     },
     Probed {
         container: ContainerRef,

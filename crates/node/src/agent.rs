@@ -262,6 +262,7 @@ impl NodeAgent {
     /// Forgets a pod of which nothing is left on the machine or in the API server; a later pod of its name may go on.
     pub(crate) fn forget(&mut self, uid: &str) {
         let Some(state) = self.pods.remove(uid) else { return };
+        self.look_at_resizes();
         self.api.remove(uid);
         self.set_wake(uid, None);
         for key in &state.references {

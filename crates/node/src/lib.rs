@@ -32,6 +32,7 @@ mod probe;
 mod question;
 mod reclaim;
 mod reclaim_steps;
+mod resize;
 mod shutdown;
 mod space;
 mod state;

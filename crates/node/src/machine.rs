@@ -129,6 +129,10 @@ impl FakeMachine {
                 self.end(&container, 143, now);
                 Observation::Container(self.containers[&container].clone())
             }
+            Action::ResizeContainer { ref container, .. } if !self.containers.contains_key(container) => {
+                failed(action, Reason::NotFound, "no such container".into(), now)
+            }
+            Action::ResizeContainer { container, resources, .. } => Observation::Resized { container, resources },
             Action::RemoveContainer { container } => {
                 self.containers.remove(&container);
                 Observation::ContainerRemoved { container }

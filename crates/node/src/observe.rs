@@ -9,11 +9,12 @@ use jiff::Timestamp;
 
 use crate::action::{
     Action, Container, ContainerRef, ContainerState, Failure, Hook, Image, Observation, ProbeKind, ProbeResult, Reason,
-    Sandbox, SandboxState,
+    Resources, Sandbox, SandboxState,
 };
 use crate::agent::{NodeAgent, image_id};
 use crate::event::Note;
 use crate::image;
+use crate::limits;
 use crate::state::{BACKOFF_FIRST, BACKOFF_MAX, Busy, HookState, ImageWait, PodState, Retry, Run};
 
 impl NodeAgent {
@@ -31,6 +32,7 @@ impl NodeAgent {
             Observation::PodRemoved { pod } => self.pod_removed(&pod),
             Observation::Container(container) => self.container_answered(now, container),
             Observation::Exited(container) => self.container_ended(now, container),
+            Observation::Resized { container, resources } => self.resized(&container, &resources),
             Observation::ContainerRemoved { container } => self.container_removed(&container),
             Observation::Probed { container, kind, result, at } => self.probed(now, &container, kind, &result, at),
             Observation::HookDone { container, hook, result, .. } => self.hook_done(now, &container, hook, result),
@@ -130,6 +132,18 @@ impl NodeAgent {
         state.busy.remove(&Busy::Remove(container.clone()));
         if let Some(all) = state.containers.get_mut(&container.name) {
             all.remove(&container.attempt);
+        }
+    }
+
+    /// A container has other limits; another change may have been granted since.
+    fn resized(&mut self, container: &ContainerRef, resources: &Resources) {
+        let Some(state) = self.state_by_container(container) else { return };
+        state.busy.remove(&Busy::Resize(container.name.clone()));
+        let granted = state.container_spec(&container.name).and_then(|c| c.resources.clone());
+        let Some(run) = self.newest_run(container) else { return };
+        run.resize_retry = None;
+        if limits::resources(granted.as_ref()) == *resources {
+            run.applied = Some(granted.unwrap_or_default());
         }
     }
 
@@ -277,6 +291,13 @@ impl NodeAgent {
             Action::EnsureContainer(spec) => self.start_failed(now, &spec.container, failure),
             Action::StopContainer { container, .. } => self.stop_failed(now, &container, failure),
             Action::RemoveContainer { container } => self.container_removed(&container),
+            Action::ResizeContainer { container, .. } => {
+                if let Some(state) = self.state_by_container(&container) {
+                    state.busy.remove(&Busy::Resize(container.name.clone()));
+                    let run = state.run(&container.name);
+                    run.resize_retry = Some(Retry::of_machine(run.resize_retry.as_ref(), failure, now));
+                }
+            }
             Action::Probe { container, kind, .. } => {
                 let spec = self.pods.get(&container.pod).and_then(|s| s.container_spec(&container.name)).cloned();
                 if let (Some(spec), Some(run)) = (spec, self.newest_run(&container)) {

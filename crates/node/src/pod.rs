@@ -9,15 +9,17 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod, PodSpec};
 
-use crate::action::{Action, ContainerState, Exit, Hook, SandboxState};
+use crate::action::{Action, Container, ContainerState, Exit, Hook, SandboxState};
 use crate::container;
 use crate::event::Note;
 use crate::facts::{is_sidecar, post_start};
 use crate::files;
 use crate::image;
+use crate::limits;
 use crate::plan::{Around, ImageWant, Plan};
 use crate::question;
-use crate::state::{Busy, HookState, ImageWait, Outcome, PodState, Waiting};
+use crate::resize;
+use crate::state::{Busy, HookState, ImageWait, Outcome, PodState, Run, Waiting};
 use crate::stop;
 use crate::volume;
 
@@ -353,12 +355,27 @@ impl<'a> Running<'a> {
                 stop::restart(self.pod, self.spec, container, &why, self.now, plan);
                 continue;
             }
+            self.resize(container, current, run, plan);
             if let (Some(handler), HookState::NotRun) = (post_start(container), run.post_start) {
                 let check = question::hook_action(self.pod, container, handler);
                 let (hook, timeout) = (Hook::PostStart, question::HOOK_TIMEOUT);
                 plan.actions.push(Action::RunHook { container: current.container.clone(), hook, check, timeout });
             }
             question::ask_due(self.pod, container, current, *started_at, self.now, plan);
+        }
+    }
+
+    /// Makes the resources true that were granted since the container started.
+    fn resize(&self, container: &core::Container, current: &Container, run: &Run, plan: &mut Plan) {
+        let granted = container.resources.clone().unwrap_or_default();
+        let is_due = run.applied.as_ref().is_some_and(|applied| *applied != granted);
+        let is_busy = self.pod.busy.contains(&Busy::Resize(container.name.clone()));
+        if is_due && !is_busy && !self.waits(run.resize_retry.as_ref(), plan) {
+            plan.actions.push(Action::ResizeContainer {
+                container: current.container.clone(),
+                resources: limits::resources(Some(&granted)),
+                pod_resources: limits::pod_resources(self.spec),
+            });
         }
     }
 
@@ -371,6 +388,9 @@ impl<'a> Running<'a> {
         }
         if let Some(kind) = run.probes.failed(container) {
             return Some(format!("Container {name} failed {kind} probe, will be restarted"));
+        }
+        if run.applied.as_ref().is_some_and(|applied| resize::needs_restart(container, applied)) {
+            return Some(format!("Container {name} resize requires restart"));
         }
         let is_changed = run.started_image.is_some() && run.started_image != container.image;
         is_changed.then(|| format!("Container {name} definition changed, will be restarted"))

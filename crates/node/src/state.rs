@@ -17,6 +17,7 @@ use crate::action::{
     Container, ContainerRef, ContainerState, Exit, Failure, Image, PodRef, Sandbox, SandboxState, Volume,
 };
 use crate::probe::Probes;
+use crate::resize;
 
 /// First and longest wait before a container is started again (CrashLoopBackOff), and before an image is pulled again.
 pub const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
@@ -35,6 +36,7 @@ pub enum Busy {
     StopSandbox,
     RemovePod,
     EmptyPod,
+    Resize(String),
     Start(String),
     Remove(ContainerRef),
 }
@@ -121,6 +123,9 @@ pub struct Run {
     pub probes: Probes,
     /// `image` of the spec with which the newest attempt was started.
     pub started_image: Option<String>,
+    /// The resources that the newest attempt has.
+    pub applied: Option<core::ResourceRequirements>,
+    pub resize_retry: Option<Retry>,
 }
 
 impl Run {
@@ -128,6 +133,7 @@ impl Run {
     fn begin_attempt(&mut self) {
         self.image = ImageWait::Unasked;
         self.start_retry = None;
+        self.resize_retry = None;
         self.restart_at = None;
         self.post_start = HookState::NotRun;
         self.pre_stop = HookState::NotRun;
@@ -194,6 +200,9 @@ pub struct PodState {
     pub image_ids: BTreeMap<String, String>,
     /// The ConfigMaps, Secrets and claims whose changes wake it.
     pub references: BTreeSet<Key>,
+    /// The resources that its containers were granted, and what is asked for beyond that.
+    pub granted: resize::Granted,
+    pub resize: Option<resize::Asked>,
     /// It has to go, for the node's sake: the text for its status.
     pub evicted: Option<String>,
     /// What it wrote was given back.
@@ -228,6 +237,8 @@ impl PodState {
             mount_problem: None,
             image_ids: BTreeMap::new(),
             references: BTreeSet::new(),
+            granted: BTreeMap::new(),
+            resize: None,
             evicted: None,
             is_emptied: false,
             is_fenced: false,
@@ -240,7 +251,7 @@ impl PodState {
         let typed = object.view::<Pod>();
         let ephemeral = typed.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
         self.ephemeral = ephemeral.map(as_container).collect();
-        self.spec = Some(typed);
+        self.set_typed(typed);
         if self.object.is_none() && !object.meta.is_deleting() {
             self.ending_since = None;
         }
@@ -248,6 +259,34 @@ impl PodState {
             self.ending_since = Some(now);
         }
         self.object = Some(object);
+    }
+
+    /// Keeps what the pod asks for apart from what is granted.
+    fn set_typed(&mut self, typed: Arc<Pod>) {
+        if self.granted.is_empty() {
+            self.granted = resize::granted_at_first(&typed);
+        }
+        if resize::is_granted(&typed, &self.granted) {
+            (self.spec, self.resize) = (Some(typed), None);
+            return;
+        }
+        self.spec = Some(Arc::new(resize::with_granted(&typed, &self.granted)));
+        let refusal = self.resize.take().and_then(|asked| asked.refusal);
+        self.resize = Some(resize::Asked { pod: typed, refusal });
+    }
+
+    /// What is asked for is granted.
+    pub fn grant(&mut self) {
+        if let Some(asked) = self.resize.take() {
+            self.granted = resize::granted_by(&asked.pod);
+            self.spec = Some(asked.pod);
+        }
+    }
+
+    pub fn refuse(&mut self, why: resize::Refusal) {
+        if let Some(asked) = &mut self.resize {
+            asked.refusal = Some(why);
+        }
     }
 
     /// Its object is gone: what is left on the machine is an orphan.
@@ -264,12 +303,14 @@ impl PodState {
         for name in names {
             let Some(newest) = self.newest(&name).cloned() else { continue };
             let known = self.api_status(&name).filter(|s| s.container_id.as_deref() == Some(&container_id(&newest.id)));
+            let resources = known.and_then(|s| s.resources.clone());
             let known = known.map(|s| (s.image.clone(), s.started == Some(true), s.ready));
             let run = self.runs.entry(name).or_default();
             run.restarts = if is_sandbox_ready { newest.container.attempt } else { 0 };
             match &newest.state {
                 ContainerState::Running { .. } => {
                     run.post_start = HookState::Done;
+                    run.applied = resources;
                     if let Some((image, started, ready)) = known {
                         run.started_image = Some(image);
                         run.probes = Probes::adopted(started, ready);
@@ -365,8 +406,10 @@ impl PodState {
 
     /// An attempt is on its way to the machine.
     pub fn begin(&mut self, name: &str, image: &str) {
+        let resources = self.container_spec(name).and_then(|c| c.resources.clone()).unwrap_or_default();
         let run = self.run(name);
         run.begin_attempt();
+        run.applied = Some(resources);
         run.started_image = Some(image.to_owned());
         self.is_torn_down = false;
     }

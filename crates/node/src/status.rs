@@ -129,6 +129,10 @@ fn one(pod: &PodState, spec: &PodSpec, container: &core::Container) -> Container
         restart_count: newest.map_or(known.map_or(0, |k| k.restart_count), |c| c.container.attempt.cast_signed()),
         ready: is_ready,
         started: Some(is_started),
+        allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()).filter(|r| !r.is_empty()),
+        resources: Some(
+            run.and_then(|r| r.applied.clone()).or_else(|| container.resources.clone()).unwrap_or_default(),
+        ),
         ..ContainerStatus::default()
     }
 }
@@ -270,7 +274,30 @@ fn conditions(
         let reason = Some("TerminationByKubelet");
         list.insert("DisruptionTarget", Is { is_true: true, reason, message: Some(message.clone()) });
     }
+    list.extend(resizing(pod, spec));
     merge(old.conditions.as_deref().unwrap_or_default(), list, typed.metadata.generation, now)
+}
+
+/// A resize that waits, and one that is under way.
+fn resizing(pod: &PodState, spec: &PodSpec) -> Vec<(&'static str, Is)> {
+    let mut list = Vec::new();
+    if let Some(refusal) = pod.resize.as_ref().and_then(|asked| asked.refusal.as_ref()) {
+        let is = Is { is_true: true, reason: Some(refusal.reason), message: Some(refusal.message.clone()) };
+        list.push(("PodResizePending", is));
+    }
+    let is_under_way = |container: &core::Container| {
+        let applied = pod.runs.get(&container.name).and_then(|run| run.applied.as_ref());
+        let granted = container.resources.clone().unwrap_or_default();
+        pod.is_running(&container.name) && applied.is_some_and(|applied| *applied != granted)
+    };
+    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let moving: Vec<&core::Container> = all.filter(|c| is_under_way(c)).collect();
+    if !moving.is_empty() {
+        let failed = moving.iter().find_map(|c| pod.runs.get(&c.name)?.resize_retry.as_ref());
+        let message = failed.map(|retry| retry.failure.message.clone());
+        list.push(("PodResizeInProgress", Is { is_true: true, reason: failed.map(|_| "Error"), message }));
+    }
+    list
 }
 
 /// Ready is ContainersReady and every readiness gate.
@@ -290,8 +317,19 @@ fn ready(spec: &PodSpec, old: &PodStatus, containers_ready: &Is) -> Is {
     if closed.is_empty() { Is::yes() } else { Is::not("ReadinessGatesNotReady", closed.join(", ")) }
 }
 
-const ORDER: [&str; 6] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "DisruptionTarget"];
+/// Conditions that are there only while they are true.
+pub const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+const ORDER: [&str; 8] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "DisruptionTarget",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// Our conditions in the kubelet's order, then those of others.
 fn merge(
@@ -318,7 +356,8 @@ fn merge(
             observed_generation: generation,
         });
     }
-    let others: Vec<PodCondition> = old.iter().filter(|c| all.iter().all(|a| a.type_ != c.type_)).cloned().collect();
+    let is_kept = |c: &&PodCondition| !PASSING.contains(&c.type_.as_str()) && all.iter().all(|a| a.type_ != c.type_);
+    let others: Vec<PodCondition> = old.iter().filter(is_kept).cloned().collect();
     all.extend(others);
     all
 }

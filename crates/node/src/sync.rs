@@ -33,6 +33,7 @@ impl NodeAgent {
         let shutdown_at = self.kill_all_at;
         let Some(state) = self.pods.get_mut(uid) else { return };
         state.shutdown_at = shutdown_at;
+        self.grant_resize(uid, now);
         let Some(state) = self.pods.get(uid) else { return };
         if state.object.is_none() && !stop::has_remains(state) && state.busy.is_empty() {
             self.forget(uid);
@@ -280,6 +281,9 @@ fn issued(state: &mut PodState, action: &Action, now: Timestamp) {
             let grace = SignedDuration::try_from(*grace).unwrap_or(SignedDuration::MAX);
             run.stop = Some(Stop { kill_at: now + grace, retry_at: None });
         }
+        Action::ResizeContainer { container, .. } => {
+            state.busy.insert(Busy::Resize(container.name.clone()));
+        }
         Action::RunHook { container, hook: Hook::PostStart, .. } => {
             state.run(&container.name).post_start = HookState::Running;
         }
@@ -347,8 +351,15 @@ fn difference(stored: &Value, wanted: &Value) -> Map<String, Value> {
             // Merged by type: only what changed is sent, so that conditions of others stay.
             (Some(Value::Array(old)), "conditions") => {
                 let new = value.as_array().cloned().unwrap_or_default();
-                let changed: Vec<Value> =
+                let is_over = |c: &&Value| {
+                    let name = c["type"].as_str().unwrap_or_default();
+                    status::PASSING.contains(&name) && new.iter().all(|n| n["type"] != name)
+                };
+                let over: Vec<Value> =
+                    old.iter().filter(is_over).map(|c| json!({"type": c["type"], "$patch": "delete"})).collect();
+                let mut changed: Vec<Value> =
                     new.into_iter().filter(|c| !old.contains(c)).map(|c| explicit(c, old)).collect();
+                changed.extend(over);
                 if !changed.is_empty() {
                     patch.insert(field.clone(), Value::Array(changed));
                 }

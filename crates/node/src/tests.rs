@@ -7,5 +7,6 @@ mod eviction;
 mod golden;
 mod lifecycle;
 mod reboot;
+mod resize;
 mod shutdown;
 mod world;

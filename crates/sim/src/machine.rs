@@ -112,6 +112,7 @@ fn failure_of(action: Action, now: Timestamp, chance: &mut Chance) -> Observatio
         Action::StopContainer { .. } | Action::StopSandbox { .. } | Action::RemovePod { .. } => Reason::FailedKillPod,
         Action::RemoveImage { .. }
         | Action::RemoveContainer { .. }
+        | Action::ResizeContainer { .. }
         | Action::DeleteDirectory { .. }
         | Action::MeasurePods { .. }
         | Action::EmptyPod { .. }
@@ -130,6 +131,7 @@ pub fn show(action: &Action) -> String {
         Action::RemoveImage { image } => format!("remove image {image}"),
         Action::LookAtDisk => "look at the disk".into(),
         Action::MeasurePods { pods } => format!("measure {} pods", pods.len()),
+        Action::ResizeContainer { container, .. } => format!("resize {}", of(container)),
         Action::EmptyPod { pod } => format!("empty pod {}", short(pod)),
         Action::EnsureSandbox(spec) => format!("sandbox {} {}#{}", spec.pod.name, short(&spec.pod.uid), spec.attempt),
         Action::EnsureVolumes { pod, .. } => format!("volumes {}", short(pod)),
@@ -166,6 +168,7 @@ pub fn show_observation(observation: &Observation) -> String {
         Observation::Image { image, found } => format!("image {image} {}", found.is_some()),
         Observation::HookDone { .. } => "hook done".into(),
         Observation::ContainerRemoved { .. } => "container removed".into(),
+        Observation::Resized { .. } => "container resized".into(),
         Observation::ImageRemoved { .. }
         | Observation::PullProgress { .. }
         | Observation::DirectoryDeleted { .. }

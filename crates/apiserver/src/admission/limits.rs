@@ -8,7 +8,7 @@ use stead_kinds::pod::amounts::{self, Amounts, Side};
 use stead_kinds::pod::qos;
 
 use crate::Context;
-use crate::draft::Draft;
+use crate::draft::{Draft, Part};
 
 const RANGES: &str = "limitranges";
 const NOTE: &str = "kubernetes.io/limit-ranger";
@@ -60,9 +60,9 @@ fn fill(container: &mut Value, item: &LimitRangeItem, what: &str) -> Vec<String>
     notes
 }
 
-/// Refuses pods whose containers or sums are out of bounds.
+/// Refuses pods whose containers or sums are out of bounds, or would be.
 pub(super) fn pod(ctx: &mut Context, _: &Request, draft: &mut Draft, _: &mut Remarks) -> Result<(), Status> {
-    if !draft.is_creation() {
+    if !draft.is_creation() && draft.part != Part::Resize {
         return Ok(());
     }
     let spec = &draft.new["spec"];

@@ -54,3 +54,50 @@ fn an_ephemeral_container_keeps_to_its_namespaces_security_level() {
     assert!(refused.contains("violates PodSecurity \"baseline:latest\": privileged"), "{refused}");
     assert_eq!(server.get(POD)["spec"]["ephemeralContainers"], Value::Null);
 }
+
+#[test]
+fn resources_are_resized_within_the_class_the_ranges_and_the_quota() {
+    let mut server = Server::new();
+    let mut body = pod("web-0");
+    body["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "200m", "memory": "64Mi"}});
+    server.make("/api/v1/namespaces/default/pods", body);
+    let hard = json!({"requests.cpu": "1"});
+    server
+        .make("/api/v1/namespaces/default/resourcequotas", json!({"metadata": {"name": "q"}, "spec": {"hard": hard}}));
+    let max = json!({"limits": [{"type": "Container", "max": {"memory": "1Gi"}}]});
+    server.make("/api/v1/namespaces/default/limitranges", json!({"metadata": {"name": "r"}, "spec": max}));
+    let path = format!("PATCH:strategic {POD}/resize");
+    let patch = |resources: Value| {
+        json!({"metadata": {"labels": {"more": "yes"}},
+            "spec": {"containers": [{"name": "c", "image": "other", "resources": resources}]}})
+    };
+    let made = server.done(&path, patch(json!({"requests": {"cpu": "0.5"}, "limits": {"cpu": "800m"}})));
+    let container = &made["spec"]["containers"][0];
+    assert_eq!(
+        container["resources"],
+        json!({"requests": {"cpu": "500m", "memory": "64Mi"}, "limits": {"cpu": "800m", "memory": "64Mi"}})
+    );
+    assert_eq!((&container["image"], &made["metadata"]["generation"]), (&json!("stead.local/demo:1"), &json!(2)));
+    assert!(made["metadata"]["labels"]["more"].is_null(), "{made}");
+    assert_eq!(server.get(&format!("{POD}/resize"))["spec"], made["spec"]);
+    for (resources, why) in [
+        (json!({"requests": {"cpu": "800m"}}), "Pod QOS Class may not change as a result of resizing"),
+        (
+            json!({"limits": {"memory": null}}),
+            "spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed",
+        ),
+        (json!({"limits": {"ephemeral-storage": "1Gi"}}), "only cpu and memory resources are mutable"),
+        (json!({"requests": {"cpu": "2"}}), "must be less than or equal to cpu limit of 800m"),
+        (json!({"limits": {"memory": "2Gi"}}), "maximum memory usage per Container is 1Gi, but limit is 2Gi"),
+        (json!({"requests": {"cpu": "2"}, "limits": {"cpu": "4"}}), "exceeded quota: q, requested: requests.cpu=1500m"),
+    ] {
+        let refused = server.refused(&path, patch(resources));
+        assert!(refused.contains(why), "{why}: {refused}");
+    }
+    let by_update = server.refused(
+        &format!("PATCH:strategic {POD}"),
+        json!({"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}}}]}}),
+    );
+    assert!(by_update.contains("pod updates may not change fields other than"), "{by_update}");
+}

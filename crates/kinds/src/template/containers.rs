@@ -92,6 +92,16 @@ pub(super) fn validate_one(at: Path, container: &Container, volumes: &Volumes, e
     if let Some(found) = &container.resources {
         resources::validate(at.child("resources"), found, errors);
     }
+    let policies = list(&container.resize_policy);
+    for (index, policy) in policies.iter().enumerate() {
+        let all = at.child("resizePolicy");
+        let at = all.index(index);
+        if policies[..index].iter().any(|earlier| earlier.resource_name == policy.resource_name) {
+            at.duplicate(errors, policy.resource_name.as_str());
+        }
+        one_of(at.child("resourceName"), &policy.resource_name, &["cpu", "memory"], false, errors);
+        one_of(at.child("restartPolicy"), &policy.restart_policy, &["NotRequired", "RestartContainer"], false, errors);
+    }
     if let Some(context) = &container.security_context {
         security::validate_container(at.child("securityContext"), context, errors);
     }

@@ -105,12 +105,20 @@ fn a_running_pods_status_is_the_kubelets() {
           ],
           "containerStatuses": [
             {
+              "allocatedResources": {
+                "cpu": "100m"
+              },
               "containerID": "stead://u1-main-0",
               "image": "nginx:1.27",
               "imageID": "sha256:nginx:1.27",
               "lastState": {},
               "name": "main",
               "ready": true,
+              "resources": {
+                "requests": {
+                  "cpu": "100m"
+                }
+              },
               "restartCount": 0,
               "started": true,
               "state": {

@@ -311,6 +311,10 @@ impl World {
                     let mut all = status.get("conditions").and_then(|c| c.as_array().cloned()).unwrap_or_default();
                     for condition in new {
                         let mut condition = condition.clone();
+                        if condition["$patch"] == "delete" {
+                            all.retain(|c| c["type"] != condition["type"]);
+                            continue;
+                        }
                         condition.as_object_mut().unwrap().retain(|_, v| !v.is_null());
                         match all.iter_mut().find(|c| c["type"] == condition["type"]) {
                             Some(old) => *old = condition,
@@ -412,6 +416,9 @@ pub fn show(action: &Action) -> String {
         Action::EnsureContainer(spec) => format!("start {}", of(&spec.container)),
         Action::StopContainer { container, grace, .. } => format!("stop {} grace={}", of(container), grace.as_secs()),
         Action::RemoveContainer { container } => format!("remove {}", of(container)),
+        Action::ResizeContainer { container, resources, .. } => {
+            format!("resize {} cpu={:?} memory={:?}", of(container), resources.cpu_quota_us, resources.memory_bytes)
+        }
         Action::Probe { container, kind, check: what, .. } => {
             format!("probe {} {kind:?} {}", of(container), check(what))
         }

@@ -145,6 +145,13 @@ fn limits_and_identity(cluster: &Cluster) {
         assert!(log.contains(text), "{text:?} in\n{log}");
     }
     assert_eq!(cluster.value("pod nobody", "{.status.qosClass}"), "Guaranteed");
+    // More is given to it as it runs.
+    let more = "{\"spec\":{\"containers\":[{\"name\":\"c\",\"resources\":{\"limits\":{\"memory\":\"48Mi\"},\"requests\":{\"memory\":\"48Mi\"}}}]}}";
+    cluster.kubectl(&format!("patch pod nobody --subresource=resize -p '{more}'")).ok();
+    cluster.wait("pod/nobody", "jsonpath={.status.containerStatuses[0].resources.limits.memory}=48Mi");
+    let limit = "cat /sys/fs/cgroup/memory.max || cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    cluster.sh(&format!("kubectl exec nobody -- sh -c '{limit}'")).says("50331648");
+    assert_eq!(cluster.value("pod nobody", "{.status.containerStatuses[0].restartCount}"), "0");
     // More memory than allowed is not to be had.
     let greedy = shell("c", "tail /dev/zero", ", resources: {limits: {memory: 16Mi}}");
     cluster.apply(&pod("greedy", &format!("restartPolicy: Never, containers: [{greedy}]")));
