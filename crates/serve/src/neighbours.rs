@@ -16,6 +16,11 @@ use crate::config::{Config, DESCRIPTION};
 /// Where the links are.
 const DIRECTORY: &str = "/var/lib/stead-clusters";
 
+/// Where clusters tell each other of themselves.
+pub fn directory() -> &'static Path {
+    Path::new(DIRECTORY)
+}
+
 /// While this lives, nobody else chooses ranges.
 pub struct Neighbours {
     directory: PathBuf,
@@ -28,7 +33,7 @@ impl Neighbours {
     /// # Errors
     /// When the directory cannot be made or locked.
     pub fn of_machine() -> Result<Neighbours> {
-        Neighbours::in_directory(Path::new(DIRECTORY)).with_context(|| format!("open {DIRECTORY}"))
+        Neighbours::in_directory(directory()).with_context(|| format!("open {DIRECTORY}"))
     }
 
     fn in_directory(directory: &Path) -> io::Result<Neighbours> {

@@ -102,7 +102,9 @@ impl Nodes {
         // All at once: a pod may need one on another node to end in peace.
         self.nodes.iter().for_each(|node| node.thread.shut_down(within));
         self.nodes.iter_mut().for_each(|node| node.thread.join());
-        self.services = None;
+        if let Some(services) = self.services.take() {
+            services.withdraw();
+        }
         for node in &self.nodes {
             node.host.leave().with_context(|| format!("take the pods of {} off the machine", node.name))?;
         }

@@ -13,7 +13,10 @@ use stead_net::dns::ZoneConfig;
 use stead_net::proxy::Proxy;
 
 use crate::Server;
+use crate::claims::{Lookout, Register};
 use crate::config::{Config, node_name};
+use crate::conflicts::Conflicts;
+use crate::neighbours;
 use crate::plane::PlaneHandle;
 use crate::say::say;
 
@@ -29,11 +32,24 @@ pub struct Services {
     _dns: DnsServer,
     news: Sender<News>,
     thread: Option<JoinHandle<()>>,
+    register: Register,
+    _lookout: Lookout,
 }
 
 enum News {
     Changed,
+    /// Another cluster of the machine asks for other ports than before.
+    Neighbours,
     Stop,
+}
+
+impl Services {
+    /// Ends it for good: the rules are about to be taken away.
+    pub fn withdraw(self) {
+        let register = self.register.clone();
+        drop(self);
+        register.withdraw();
+    }
 }
 
 impl Drop for Services {
@@ -59,9 +75,15 @@ pub fn start(server: &Arc<Server>, config: &Config, network: &Arc<Network>) -> R
     let addresses = (0..config.nodes).map(|n| config.node_ip(n)).chain([config.dns_ip]);
     let proxy = Proxy::new(names, addresses);
     let (plane, network) = (server.plane.clone(), Arc::clone(network));
-    let thread =
-        std::thread::Builder::new().name("services".into()).spawn(move || keep(proxy, &plane, &network, &inbox));
-    Ok(Services { _dns: dns, news, thread: Some(thread.context("start the services' thread")?) })
+    let register = Register::new(neighbours::directory(), &config.id);
+    let tell = news.clone();
+    let lookout = Lookout::start(neighbours::directory(), move || drop(tell.send(News::Neighbours)))?;
+    let conflicts = Conflicts::new(register.clone());
+    let thread = std::thread::Builder::new()
+        .name("services".into())
+        .spawn(move || keep(proxy, conflicts, &plane, &network, &inbox));
+    let thread = Some(thread.context("start the services' thread")?);
+    Ok(Services { _dns: dns, news, thread, register, _lookout: lookout })
 }
 
 fn start_dns(server: &Arc<Server>, config: &Config) -> Result<DnsServer> {
@@ -76,17 +98,22 @@ fn start_dns(server: &Arc<Server>, config: &Config) -> Result<DnsServer> {
 
 /// Applies the rules of every head that changed them; what piles up meanwhile is one change. Rules that could not be applied are
 /// tried again.
-fn keep(mut proxy: Proxy, plane: &PlaneHandle, network: &Network, inbox: &Receiver<News>) {
+fn keep(mut proxy: Proxy, mut conflicts: Conflicts, plane: &PlaneHandle, network: &Network, inbox: &Receiver<News>) {
     // The table may be that of an earlier run, so the first rules are always applied.
     let mut is_due = true;
+    let mut others_differ = false;
     loop {
         is_due |= proxy.follow(&plane.head().store);
+        let looks = is_due || std::mem::take(&mut others_differ);
         if is_due {
             let applied = network.apply(proxy.ruleset());
             is_due = applied.is_err();
             if let Err(error) = applied {
                 say(format_args!("the rules of Services could not be applied: {error}"));
             }
+        }
+        if looks {
+            conflicts.look(plane, &proxy.claims());
         }
         let wait = if is_due { APPLY_AGAIN } else { Duration::MAX };
         let mut next = match inbox.recv_timeout(wait) {
@@ -97,8 +124,10 @@ fn keep(mut proxy: Proxy, plane: &PlaneHandle, network: &Network, inbox: &Receiv
         while let Some(news) = next {
             match news {
                 News::Stop => return,
-                News::Changed => next = inbox.try_recv().ok(),
+                News::Changed => {}
+                News::Neighbours => others_differ = true,
             }
+            next = inbox.try_recv().ok();
         }
     }
 }

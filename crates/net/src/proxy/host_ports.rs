@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use stead_api::{Key, KindName, Object, Revision};
 use stead_store::Head;
 
+use super::claims::{Claim, Claimant, Claims};
 use super::ruleset::{Endpoint, PortId, Protocol, ServicePort};
 
 const PODS: KindName = "pods";
@@ -67,6 +68,18 @@ impl HostPorts {
             self.pods.insert(pod, mappings);
             true
         }
+    }
+
+    /// Which pods ask for which ports of the machine.
+    pub fn claims(&self) -> Claims {
+        let mut claims = Claims::new();
+        for (pod, mapping) in self.pods.iter().flat_map(|(pod, all)| all.iter().map(move |one| (pod, one))) {
+            let Mapping { protocol, host_ip: address, host_port: port, .. } = *mapping;
+            let (namespace, name) = (pod.namespace.to_string(), pod.name.to_string());
+            let claimant = Claimant { kind: "Pod", namespace, name };
+            claims.entry(Claim { port, protocol, address }).or_default().insert(claimant);
+        }
+        claims
     }
 
     /// The same as ports of a Service that is in no namespace. Pods on different nodes of this machine may share one.

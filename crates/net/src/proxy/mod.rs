@@ -4,10 +4,12 @@
 //! with the policies already applied. How the kernel is told is the host's matter.
 //! Source: behaviour rows N-01 to N-14.
 
+mod claims;
 mod host_ports;
 mod rules;
 mod ruleset;
 
+pub use claims::{Claim, Claimant, Claims, Conflict, conflicts};
 pub use rules::Proxy;
 pub use ruleset::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
 

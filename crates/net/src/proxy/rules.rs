@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use stead_store::Head;
 
+use super::claims::{Claim, Claimant, Claims};
 use super::host_ports::HostPorts;
 use super::ruleset::{Endpoint, PortId, Protocol, Ruleset, ServicePort};
 use crate::catalog::{self, Catalog, Entry, ServiceKey};
@@ -62,6 +63,18 @@ impl Proxy {
 
     pub fn ruleset(&self) -> &Ruleset {
         &self.ruleset
+    }
+
+    /// The ports of the machine that Services and pods ask for.
+    pub fn claims(&self) -> Claims {
+        let mut claims = self.host_ports.claims();
+        for (id, port) in self.ruleset.ports.iter().filter(|(id, _)| !id.namespace.is_empty()) {
+            let Some(node_port) = port.node_port else { continue };
+            let claimant = Claimant { kind: "Service", namespace: id.namespace.clone(), name: id.service.clone() };
+            let claim = Claim { port: node_port, protocol: port.protocol, address: None };
+            claims.entry(claim).or_default().insert(claimant);
+        }
+        claims
     }
 
     fn set(&mut self, key: ServiceKey, ports: BTreeMap<PortId, ServicePort>) -> bool {

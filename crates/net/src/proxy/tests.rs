@@ -198,3 +198,19 @@ fn host_ports_lead_to_their_pod_from_its_address_to_its_end() {
         "/hostPort:*:80/TCP *:80 -> 10.244.1.5:8081 external=local n2: 10.244.1.5:8081\n"
     );
 }
+
+#[test]
+fn node_ports_and_host_ports_are_claims_of_the_machine() {
+    let mut cluster = Cluster::new();
+    let ports =
+        json!([{"port": 80, "nodePort": 30080}, {"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30053}]);
+    cluster.service("web", json!({"type": "NodePort", "clusterIP": "10.96.3.4", "ports": ports}));
+    cluster.service("inner", json!({"clusterIP": "10.96.3.5", "ports": [{"port": 80}]}));
+    let mut proxy = proxy();
+    proxy.follow(cluster.head());
+    let shown = proxy
+        .claims()
+        .into_iter()
+        .map(|(claim, by)| format!("{claim} {} {}", by.len(), by.into_iter().next().map_or("", |one| one.kind)));
+    assert_eq!(shown.collect::<Vec<_>>(), ["*:30053/UDP 1 Service", "*:30080/TCP 1 Service"]);
+}

@@ -1,4 +1,4 @@
-//! `hostPort`: a port of the machine that is one pod's, over TCP and UDP, on every address or on one.
+//! `hostPort`: a port of the machine that is one pod's, over TCP and UDP, on every address or on one; and two clusters that ask for one.
 
 use crate::cluster::Cluster;
 use crate::images;
@@ -27,9 +27,31 @@ spec:
     ports: [{containerPort: 9, hostPort: UDP, protocol: UDP}]
 ";
 
+/// Of another cluster.
+const OTHER: &str = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: other, labels: {app: other}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: web
+    image: stead.local/demo:1
+    args: [counter, --dir, /tmp]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: other}
+spec:
+  type: NodePort
+  selector: {app: other}
+  ports: [{port: 80, targetPort: 8080, nodePort: TCP}]
+";
+
 /// A port that nobody listens on, different for each test place.
 fn ports(cluster: &Cluster) -> (u16, u16, u16) {
-    let base = 21000 + 10 * cluster.network;
+    // Ports that may be node ports, too.
+    let base = 29400 + 10 * cluster.network;
     (base, base + 1, base + 2)
 }
 
@@ -75,8 +97,25 @@ fn host_ports_are_the_machines() {
     cluster.kubectl("delete pod web").ok();
     cluster.wait("pod/rival", "condition=Ready");
     cluster.sh(&get("127.0.0.1", tcp)).ok();
+    // Another cluster asks for it: both are told, and it has the port when the first gives it up.
+    let second = Cluster::up("hostport-two");
+    second.apply(&OTHER.replace("TCP", &tcp.to_string()));
+    second.wait("pod/other", "condition=Ready");
+    let says = |who: &Cluster, what: &str, other: &Cluster| {
+        let words = format!(
+            "Port *:{tcp}/TCP of this machine is asked for by the cluster in {} as well",
+            other.data().display()
+        );
+        let look = format!("kubectl events --for {what} | grep -F '{words}'");
+        who.sh(&format!("for i in $(seq 100); do {look} && exit; sleep 0.1; done; exit 1")).ok();
+    };
+    says(&second, "service/other", &cluster);
+    says(&cluster, "pod/rival", &second);
     // Gone with its pod.
     cluster.kubectl("delete pod rival").ok();
+    let look = format!("curl -s --max-time 3 http://127.0.0.1:{tcp}/ | grep 'other has counted'");
+    cluster.sh(&format!("for i in $(seq 100); do {look} && exit; sleep 0.1; done; exit 1")).ok();
+    second.stead("down").ok();
     let closed = format!(
         "for i in $(seq 50); do curl -s --max-time 1 http://127.0.0.1:{tcp}/ || exit 0; sleep 0.1; done; exit 1"
     );
