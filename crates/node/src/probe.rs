@@ -13,7 +13,7 @@ use crate::action::{ProbeKind, ProbeResult};
 use crate::event::Note;
 
 /// First wait between two questions to a container that was never ready; doubles up to its period.
-const EARLY_FIRST: SignedDuration = SignedDuration::from_millis(100);
+const EARLY_FIRST: SignedDuration = SignedDuration::from_millis(20);
 
 /// One probe of one attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,12 +248,12 @@ mod tests {
             "--+---+",
             expect![[r#"
                 0.0s - started=true ready=false failed=None
-                0.1s - started=true ready=false failed=None
-                0.3s + started=true ready=true failed=None
-                10.3s - started=true ready=true failed=None event Unhealthy Readiness probe failed: no answer
-                20.3s - started=true ready=true failed=None event Unhealthy Readiness probe failed: no answer
-                30.3s - started=true ready=false failed=None event Unhealthy Readiness probe failed: no answer
-                40.3s + started=true ready=true failed=None
+                0.0s - started=true ready=false failed=None
+                0.1s + started=true ready=true failed=None
+                10.1s - started=true ready=true failed=None event Unhealthy Readiness probe failed: no answer
+                20.1s - started=true ready=true failed=None event Unhealthy Readiness probe failed: no answer
+                30.1s - started=true ready=false failed=None event Unhealthy Readiness probe failed: no answer
+                40.1s + started=true ready=true failed=None
             "#]],
         );
     }
