@@ -18,6 +18,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -66,9 +67,13 @@ impl Disk {
     pub fn open(dir: &Path, seal: Option<Arc<Seal>>) -> Result<(Disk, Restored)> {
         crate::files::make_dirs(dir, 0o700).with_context(|| format!("make {}", dir.display()))?;
         let files = name::list(dir)?;
-        let replayed = replay::replay(dir, &files)?;
+        // Asked of what was replaced and removed since, too: it is still in the files.
+        let mut is_current = true;
+        let replayed = replay::replay(dir, &files, &mut |key, stored| {
+            is_current &= seal.as_ref().is_none_or(|seal| seal.writes_so(kind_of(key), stored));
+        })?;
         let revision = replayed.revision;
-        let (records, is_current) = open_values(replayed.values, seal.as_deref())?;
+        let records = open_values(replayed.values, seal.as_deref())?;
         let log = match replayed.tail {
             Some(tail) => Log::resume(tail)?,
             None => Log::create(dir, revision)?,
@@ -179,15 +184,17 @@ fn rebase_at(base_bytes: u64) -> u64 {
     LOG_BYTES_MIN.max(base_bytes * LOG_PER_BASE)
 }
 
-/// The values as they are in memory, and whether all are stored as they would be now.
-fn open_values(values: std::collections::BTreeMap<Vec<u8>, Bytes>, seal: Option<&Seal>) -> Result<(Vec<Record>, bool)> {
-    let mut is_current = true;
+/// The kind that a stored key begins with.
+fn kind_of(key: &[u8]) -> &str {
+    key.split(|byte| *byte == 0).next().and_then(|kind| std::str::from_utf8(kind).ok()).unwrap_or_default()
+}
+
+/// The values as they are in memory.
+fn open_values(values: BTreeMap<Vec<u8>, Bytes>, seal: Option<&Seal>) -> Result<Vec<Record>> {
     let open = |(key, stored): (Vec<u8>, Bytes)| {
         let named = key_of_bytes(&key)?;
-        let opened = seal::open(seal, named.kind, &key, &stored).with_context(|| format!("stored object {named}"))?;
-        is_current &= opened.is_current;
-        Ok(Record { key: named, json: opened.value.into() })
+        let json = seal::open(seal, named.kind, &key, &stored).with_context(|| format!("stored object {named}"))?;
+        Ok(Record { key: named, json: json.into() })
     };
-    let records = values.into_iter().map(open).collect::<Result<_>>()?;
-    Ok((records, is_current))
+    values.into_iter().map(open).collect()
 }

@@ -43,13 +43,6 @@ struct NamedKey {
     cipher: Cipher,
 }
 
-/// A value as it was read.
-pub struct Opened {
-    pub value: Vec<u8>,
-    /// Whether it is stored as it would be now.
-    pub is_current: bool,
-}
-
 impl Seal {
     /// Reads the configuration file.
     ///
@@ -73,7 +66,7 @@ impl Seal {
         Ok(Seal { rules, random: SystemRandom::new() })
     }
 
-    fn rule(&self, kind: KindName) -> Option<&Rule> {
+    fn rule(&self, kind: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.resources.iter().any(|pattern| covers(pattern, kind)))
     }
 
@@ -90,20 +83,26 @@ impl Seal {
         Ok(Some([&first.prefix[..], &content].concat()))
     }
 
-    fn open(&self, kind: KindName, key: &[u8], stored: &[u8]) -> Result<Opened> {
-        let plain = || Opened { value: stored.to_vec(), is_current: true };
+    /// Whether a value is stored as it would be now.
+    pub fn writes_so(&self, kind: &str, stored: &[u8]) -> bool {
+        match self.rule(kind).and_then(|rule| rule.providers.first()) {
+            Some(Provider::Keys(keys)) => keys.first().is_none_or(|first| stored.starts_with(&first.prefix)),
+            Some(Provider::Identity) | None => !is_sealed(stored),
+        }
+    }
+
+    fn open(&self, kind: KindName, key: &[u8], stored: &[u8]) -> Result<Vec<u8>> {
         let Some(rule) = self.rule(kind) else {
-            return if is_sealed(stored) { Err(unknown(stored)) } else { Ok(plain()) };
+            return if is_sealed(stored) { Err(unknown(stored)) } else { Ok(stored.to_vec()) };
         };
-        for (place, provider) in rule.providers.iter().enumerate() {
+        for provider in &rule.providers {
             match provider {
-                Provider::Identity if !is_sealed(stored) => return Ok(Opened { is_current: place == 0, ..plain() }),
+                Provider::Identity if !is_sealed(stored) => return Ok(stored.to_vec()),
                 Provider::Identity => {}
                 Provider::Keys(keys) => {
-                    for (nth, one) in keys.iter().enumerate() {
+                    for one in keys {
                         let Some(content) = stored.strip_prefix(&one.prefix[..]) else { continue };
-                        let value = one.cipher.open(key, content)?;
-                        return Ok(Opened { value, is_current: place == 0 && nth == 0 });
+                        return one.cipher.open(key, content);
                     }
                 }
             }
@@ -119,11 +118,11 @@ impl Seal {
 ///
 /// # Errors
 /// When the key is missing, or is not the one that wrote it.
-pub fn open(seal: Option<&Seal>, kind: KindName, key: &[u8], stored: &[u8]) -> Result<Opened> {
+pub fn open(seal: Option<&Seal>, kind: KindName, key: &[u8], stored: &[u8]) -> Result<Vec<u8>> {
     match seal {
         Some(seal) => seal.open(kind, key, stored),
         None if is_sealed(stored) => Err(unknown(stored)),
-        None => Ok(Opened { value: stored.to_vec(), is_current: true }),
+        None => Ok(stored.to_vec()),
     }
 }
 
@@ -186,7 +185,7 @@ impl Provider {
 }
 
 /// Whether `secrets`, `deployments.apps`, `*.apps`, `*.` (the core group) or `*.*` means this kind.
-fn covers(pattern: &str, kind: KindName) -> bool {
+fn covers(pattern: &str, kind: &str) -> bool {
     let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
     match pattern.split_once('.') {
         None => pattern == plural && group.is_empty(),
@@ -217,13 +216,14 @@ mod tests {
         assert!(stored.starts_with(b"k8s:enc:aesgcm:v1:one:"));
         assert!(!stored.windows(5).any(|w| w == b"plain"));
         assert!(old.seal("configmaps", b"k", b"{}").unwrap().is_none());
-        let opened = open(Some(&old), "secrets", b"k", &stored).unwrap();
-        assert_eq!((opened.value.as_slice(), opened.is_current), (&b"{plain}"[..], true));
+        let read = |seal: &Seal, stored: &[u8]| {
+            (open(Some(seal), "secrets", b"k", stored).unwrap(), seal.writes_so("secrets", stored))
+        };
+        assert_eq!(read(&old, &stored), (b"{plain}".to_vec(), true));
+        assert!(!old.writes_so("configmaps", &stored) && old.writes_so("configmaps", b"{}"));
         let new = seal(json!([{"aesgcm": {"keys": [key("two", 2), key("one", 1)]}}, {"identity": {}}])).unwrap();
-        let opened = open(Some(&new), "secrets", b"k", &stored).unwrap();
-        assert_eq!((opened.value.as_slice(), opened.is_current), (&b"{plain}"[..], false));
-        let plain = open(Some(&new), "secrets", b"k", b"{}").unwrap();
-        assert_eq!((plain.value.as_slice(), plain.is_current), (&b"{}"[..], false));
+        assert_eq!(read(&new, &stored), (b"{plain}".to_vec(), false));
+        assert_eq!(read(&new, b"{}"), (b"{}".to_vec(), false));
     }
 
     #[test]
@@ -234,8 +234,8 @@ mod tests {
             let before = last.as_ref().map_or(json!({"identity": {}}), |(before, _)| of(before));
             let seal = seal(json!([of(provider), before])).unwrap();
             if let Some((_, stored)) = &last {
-                let opened = open(Some(&seal), "secrets", b"k", stored).unwrap();
-                assert_eq!((opened.value.as_slice(), opened.is_current), (&b"{plain}"[..], false), "{provider}");
+                assert_eq!(open(Some(&seal), "secrets", b"k", stored).unwrap(), b"{plain}", "{provider}");
+                assert!(!seal.writes_so("secrets", stored), "{provider}");
             }
             let stored = seal.seal("secrets", b"k", b"{plain}").unwrap().unwrap();
             assert!(stored.starts_with(format!("k8s:enc:{provider}:v1:one:").as_bytes()));

@@ -33,14 +33,17 @@ pub struct Replayed {
     pub tail: Option<Tail>,
 }
 
+/// Is told key and value of everything that the files hold, also of what was replaced later.
+pub type Seen<'a> = &'a mut dyn FnMut(&[u8], &[u8]);
+
 /// Reads a store's directory.
 ///
 /// # Errors
 /// What is missing or damaged, with the key where it can be told.
-pub fn replay(dir: &Path, files: &Files) -> Result<Replayed> {
+pub fn replay(dir: &Path, files: &Files, seen: Seen<'_>) -> Result<Replayed> {
     let mut replayed = Replayed::default();
     if let Some(base) = files.bases.last() {
-        replayed.read_base(&name::path(dir, Sort::Base, *base))?;
+        replayed.read_base(&name::path(dir, Sort::Base, *base), seen)?;
     }
     let start = replayed.revision;
     let logs: Vec<Revision> = files.logs.iter().copied().filter(|log| *log >= start).collect();
@@ -53,13 +56,13 @@ pub fn replay(dir: &Path, files: &Files) -> Result<Replayed> {
             bail!("between revisions {} and {log} a log is missing before {}", replayed.revision, path.display());
         }
         replayed.earlier_bytes += replayed.tail.take().map_or(0, |tail| tail.length);
-        replayed.read_log(path, nth + 1 == logs.len())?;
+        replayed.read_log(path, nth + 1 == logs.len(), seen)?;
     }
     Ok(replayed)
 }
 
 impl Replayed {
-    fn read_base(&mut self, path: &Path) -> Result<()> {
+    fn read_base(&mut self, path: &Path, seen: Seen<'_>) -> Result<()> {
         let mut reader = Reader::open(path, Sort::Base)?;
         self.revision = reader.header.revision;
         loop {
@@ -70,13 +73,13 @@ impl Replayed {
             if frame.records == 0 && reader.left == 0 {
                 break;
             }
-            self.fold(&reader, &frame).map_err(|damage| damage.error(path))?;
+            self.fold(&reader, &frame, seen).map_err(|damage| damage.error(path))?;
         }
         self.base_bytes = reader.at;
         Ok(())
     }
 
-    fn read_log(&mut self, path: PathBuf, is_last: bool) -> Result<()> {
+    fn read_log(&mut self, path: PathBuf, is_last: bool, seen: Seen<'_>) -> Result<()> {
         let mut reader = Reader::open(&path, Sort::Log)?;
         let (salt, start) = (reader.header.salt, reader.header.revision);
         if start != self.revision {
@@ -93,7 +96,7 @@ impl Replayed {
                         self.revision
                     )
                 }
-                Ok(frame) => self.fold(&reader, &frame).map(|()| frame),
+                Ok(frame) => self.fold(&reader, &frame, seen).map(|()| frame),
                 Err(damage) => Err(damage),
             };
             match whole {
@@ -108,13 +111,15 @@ impl Replayed {
         Ok(())
     }
 
-    fn fold(&mut self, reader: &Reader, frame: &Frame) -> Result<(), Damage> {
+    fn fold(&mut self, reader: &Reader, frame: &Frame, seen: Seen<'_>) -> Result<(), Damage> {
         let puts = records(reader.header.salt, frame, &reader.bytes).map_err(|key| Damage { key })?;
         for (key, value) in puts {
-            match value {
-                Some(value) => self.values.insert(key.to_vec(), Bytes::copy_from_slice(value)),
-                None => self.values.remove(key),
+            let Some(value) = value else {
+                self.values.remove(key);
+                continue;
             };
+            seen(key, value);
+            self.values.insert(key.to_vec(), Bytes::copy_from_slice(value));
         }
         Ok(())
     }

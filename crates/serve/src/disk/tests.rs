@@ -283,7 +283,7 @@ fn a_log_asks_for_a_base_when_it_tells_too_little_for_its_length() {
     assert!(disk.base_bytes > LOG_BYTES_MIN);
     disk.commit(2, &[write("a", Some(&value))]).unwrap();
     assert!(!disk.is_long(), "twice the base is not reached");
-    disk.commit(3, &[write("a", Some(&value)), write("b", Some("{}".repeat(100).as_str()))]).unwrap();
+    disk.commit(3, &[write("a", Some(&value)), write("b", Some("{}".repeat(1000).as_str()))]).unwrap();
     assert!(disk.is_long());
 }
 
@@ -327,4 +327,36 @@ fn many_objects_make_a_base_of_many_frames() {
     let (revision, found) = place.contents().unwrap();
     assert_eq!((revision, found.len()), (1000, 1000));
     assert_eq!(found[999].0, "pods/d/p0999");
+}
+
+/// A log holds what was there before; a key that is given later is for that, too.
+#[test]
+fn what_was_plain_goes_when_a_key_comes_even_if_it_is_deleted() {
+    let place = Place::new("sealed");
+    {
+        let (mut disk, _) = place.open().unwrap();
+        let secret = |json: Option<&str>| (Key::new("secrets", "d", "s"), json.map(|j| Bytes::from(j.to_owned())));
+        disk.commit(1, &[secret(Some("{hidden}")), write("a", Some("{shown}"))]).unwrap();
+        disk.commit(2, &[secret(None)]).unwrap();
+    }
+    let holds = |word: &str| {
+        let bytes: Vec<u8> = place.names().iter().flat_map(|name| fs::read(place.file(name)).unwrap()).collect();
+        bytes.windows(word.len()).any(|window| window == word.as_bytes())
+    };
+    assert!(holds("hidden") && holds("shown"));
+    let keys = place.0.with_extension("yaml");
+    let text = "{kind: EncryptionConfiguration, apiVersion: apiserver.config.k8s.io/v1, resources: [{resources: [secrets], \
+                providers: [{aesgcm: {keys: [{name: one, secret: AAAAAAAAAAAAAAAAAAAAAA==}]}}, {identity: {}}]}]}";
+    fs::write(&keys, text).unwrap();
+    let seal = Some(Arc::new(Seal::load(&keys).unwrap()));
+    fs::remove_file(&keys).unwrap();
+    let (disk, restored) = Disk::open(&place.0, seal.clone()).unwrap();
+    assert_eq!((restored.revision, restored.records.len()), (2, 1));
+    assert!(!holds("hidden") && holds("shown"));
+    drop(disk);
+    // Once is enough.
+    let names = place.names();
+    let (disk, _) = Disk::open(&place.0, seal).unwrap();
+    drop(disk);
+    assert_eq!((place.names(), names.len()), (names, 2));
 }
