@@ -1,5 +1,6 @@
 //! CustomResourceDefinition: checked on the JSON value, since its schemas are data.
 
+mod approval;
 mod conversion;
 mod defaults;
 mod marks;
@@ -81,6 +82,7 @@ impl Behavior for Definition {
             let detail = "must be spec.names.plural+\".\"+spec.group";
             Path::root("metadata").child("name").invalid(errors, text(&self.metadata, "name"), detail);
         }
+        approval::validate(group, &self.metadata, old.map(|old| &old.metadata), errors);
         match group {
             "" => at.child("group").required(errors, ""),
             _ => name(at.child("group"), group, dns1123_subdomain, errors),
