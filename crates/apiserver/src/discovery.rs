@@ -5,6 +5,8 @@
 
 pub(crate) mod extensions;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -187,11 +189,24 @@ fn subresource(kind: &Kind, one: &Subresource) -> (String, String, String, &'sta
     }
 }
 
+/// Tells clients that two resources are stored as the same kind, and when that changes: the first bytes of a hash of its name.
+fn storage_version_hash(stored: &Kind) -> String {
+    const BYTES: usize = 8;
+    let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    let digest = ring::digest::digest(&ring::digest::SHA256, name.as_bytes());
+    BASE64.encode(&digest.as_ref()[..BYTES])
+}
+
 fn resources(registry: &Registry, group: &str, version: &str) -> Result<Reply, Status> {
     let mut list = Vec::new();
     for kind in kinds(registry, group, version) {
         let mut one = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
             "kind": kind.kind, "verbs": verbs(kind)});
+        if kind.verbs == Verbs::All
+            && let Some(stored) = registry.stored(kind.storage)
+        {
+            one["storageVersionHash"] = json!(storage_version_hash(stored));
+        }
         if !kind.short.is_empty() {
             one["shortNames"] = json!(kind.short);
         }
@@ -278,6 +293,22 @@ fn paths(registry: &Registry) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_has_the_hash_of_what_is_stored() {
+        let registry = Registry::with([]);
+        let hash = |group: &str, version: &str, plural: &str| {
+            let Ok(Reply::Body(body)) = resources(&registry, group, version) else { panic!("a list") };
+            let list: Value = serde_json::from_slice(&body.pieces.concat()).expect("JSON");
+            let found = list["resources"].as_array().into_iter().flatten().find(|one| one["name"] == plural).cloned();
+            found.expect("a resource")["storageVersionHash"].as_str().map(str::to_owned)
+        };
+        assert_eq!(hash("", "v1", "pods").as_deref(), Some("xPOwRZ+Yhw8="), "as Kubernetes has it");
+        assert_eq!(hash("apps", "v1", "deployments").as_deref(), Some("8aSe+NMegvE="));
+        assert_eq!(hash("events.k8s.io", "v1", "events"), hash("", "v1", "events"), "one kind is stored");
+        assert_eq!(hash("", "v1", "pods/status"), None);
+        assert_eq!(hash("authorization.k8s.io", "v1", "subjectaccessreviews"), None, "nothing is stored");
+    }
 
     #[test]
     fn stable_versions_come_first() {
