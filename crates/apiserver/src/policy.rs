@@ -28,7 +28,7 @@ use denial::{Denial, denial, refusal};
 use notes::Annotations;
 use scene::unseen;
 
-pub(crate) use mutating::{mutate, mutate_again};
+pub(crate) use mutating::{may_mutate, mutate, mutate_again, mutate_unstored, mutate_unstored_again};
 pub(crate) use scene::{Scene, is_wanted};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";

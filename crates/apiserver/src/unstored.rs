@@ -13,7 +13,7 @@ use crate::{policy, webhook};
 
 /// Whether anybody is to be asked about a request.
 pub(crate) fn is_concerned(snapshot: &Snapshot, request: &Request) -> bool {
-    policy::are_used(snapshot) || webhook::is_concerned(snapshot, request)
+    policy::are_used(snapshot) || policy::may_mutate(snapshot) || webhook::is_concerned(snapshot, request)
 }
 
 /// Asks all who are concerned; what they make of the object.
@@ -22,8 +22,13 @@ pub(crate) fn is_concerned(snapshot: &Snapshot, request: &Request) -> bool {
 /// What the first one that refuses says, or the questions that are open.
 pub(crate) fn admit(place: Place, mut attempt: Attempt, remarks: &mut Remarks) -> Result<Value, Halt> {
     let asks = webhook::is_concerned(place.snapshot, attempt.request);
+    policy::mutate_unstored(place, &mut attempt)?;
     if asks {
+        let before = attempt.new.clone();
         webhook::mutate_unstored(place, &mut attempt, remarks)?;
+        if attempt.new != before {
+            policy::mutate_unstored_again(place, &mut attempt)?;
+        }
     }
     policy::look_at(place, &attempt, remarks)?;
     if asks {

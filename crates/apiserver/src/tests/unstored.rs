@@ -67,6 +67,42 @@ fn policies_see_bindings_evictions_connections_and_token_requests_but_no_reviews
 }
 
 #[test]
+fn mutating_policies_change_bindings_and_token_requests_but_no_reviews() {
+    let mut server = Server::new();
+    server.make(PODS, pod("a"));
+    let mut mutating = |name: &str, resource: &str, mutation: Value| {
+        let constraints = json!({"resourceRules": rules(resource, "CREATE")});
+        let spec = json!({"matchConstraints": constraints, "reinvocationPolicy": "Never", "mutations": [mutation]});
+        server.make(&format!("{GROUP}/mutatingadmissionpolicies"), json!({"metadata": {"name": name}, "spec": spec}));
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name}});
+        server.make(&format!("{GROUP}/mutatingadmissionpolicybindings"), binding);
+    };
+    let patch = |expression: &str| json!({"patchType": "JSONPatch", "jsonPatch": {"expression": expression}});
+    let apply =
+        |expression: &str| json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}});
+    mutating("bind", "pods/binding", apply("Object{metadata: Object.metadata{annotations: {'seen': 'yes'}}}"));
+    mutating(
+        "token",
+        "serviceaccounts/token",
+        patch("[JSONPatch{op: 'add', path: '/spec/audiences', value: ['changed']}]"),
+    );
+    mutating("review", "tokenreviews", patch("[JSONPatch{op: 'remove', path: '/spec'}]"));
+    mutating("evict", "pods/eviction", patch("[JSONPatch{op: 'remove', path: '/none'}]"));
+
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"name": "n"}});
+    server.make(&format!("{PODS}/a/binding"), binding);
+    let bound = server.get(&format!("{PODS}/a"));
+    assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["seen"]), (&json!("n"), &json!("yes")));
+    let path = "POST /api/v1/namespaces/default/serviceaccounts/default/token";
+    let Reply::Sign(plan) = server.reply(path, r#"{"spec":{}}"#) else { panic!("a token is granted") };
+    assert_eq!(plan.claims.aud, ["changed"]);
+    server.make("/apis/authentication.k8s.io/v1/tokenreviews", json!({"spec": {"token": "x"}}));
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}});
+    let told = server.refused(&format!("POST {PODS}/a/eviction"), eviction);
+    assert!(told.contains("MutatingAdmissionPolicy 'evict' with binding 'evict' denied request: "), "{told}");
+}
+
+#[test]
 fn webhooks_see_reviews_and_change_token_requests() {
     let mut server = Server::new();
     hook(&mut server, "mutating", "serviceaccounts/token");
