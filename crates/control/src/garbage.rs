@@ -178,6 +178,10 @@ fn judge(view: &View, object: &Arc<Object>) -> Plan {
         plan.update(object.key.kind, value);
         return plan;
     }
+    if is_waited_for && closes_a_circle(view, object) {
+        plan.update(object.key.kind, unblocking(object));
+        return plan;
+    }
     let has_dependents = view.snapshot.owned(&object.meta.uid).next().is_some();
     let propagation = match object.meta.finalizers.iter().find(|f| *f == ORPHAN || *f == FOREGROUND) {
         Some(finalizer) if finalizer == ORPHAN => Propagation::Orphan,
@@ -194,6 +198,24 @@ fn judge(view: &View, object: &Arc<Object>) -> Plan {
         on_failure: None,
     });
     plan
+}
+
+/// Whether an object holds up owners while its own dependents wait for theirs: some of these may be owners of those.
+fn closes_a_circle(view: &View, object: &Object) -> bool {
+    let waits = |dependent: &Arc<Object>| {
+        dependent.meta.is_deleting() && dependent.meta.finalizers.iter().any(|finalizer| finalizer == FOREGROUND)
+    };
+    object.meta.owner_references.iter().any(|owner| owner.block_owner_deletion)
+        && view.snapshot.owned(&object.meta.uid).any(waits)
+}
+
+/// The object, its owners no longer held up by it.
+fn unblocking(object: &Object) -> Value {
+    let mut value = object.value();
+    for reference in value["metadata"]["ownerReferences"].as_array_mut().into_iter().flatten() {
+        reference["blockOwnerDeletion"] = false.into();
+    }
+    value
 }
 
 #[cfg(test)]
@@ -301,6 +323,41 @@ mod tests {
             (crate::names::DEPLOYMENT, "web"),
             expect![[r#"
             update Deployment web {"metadata":{"finalizers":[]}}
+        "#]],
+        );
+    }
+
+    /// Kubernetes' conformance: three objects that own each other in turn, one of them deleted in the foreground, all go.
+    #[test]
+    fn a_circle_is_opened_by_the_one_that_closes_it() {
+        let others = "rs a deleting finalizer=foregroundDeletion owner=rs:c\n rs b deleting finalizer=foregroundDeletion owner=rs:a";
+        check(
+            &format!("{others}\n rs c owner=rs:b"),
+            (REPLICA_SET, "b"),
+            expect![[r#"
+            update ReplicaSet c {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"b","uid":"rs-b","controller":true,"blockOwnerDeletion":false}]}}
+        "#]],
+        );
+        check(
+            &format!("{others}\n rs c owner=rs:b"),
+            (REPLICA_SET, "c"),
+            expect![[r#"
+            update ReplicaSet c {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"b","uid":"rs-b","controller":true,"blockOwnerDeletion":false}]}}
+        "#]],
+        );
+        let open = r#"rs c {"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"b","uid":"rs-b","controller":true,"blockOwnerDeletion":false}]}}"#;
+        check(
+            &format!("{others}\n {open}"),
+            (REPLICA_SET, "c"),
+            expect![[r#"
+            delete replicasets.apps/default/c foreground
+        "#]],
+        );
+        check(
+            &format!("{others}\n {open}"),
+            (REPLICA_SET, "b"),
+            expect![[r#"
+            update ReplicaSet b {"metadata":{"finalizers":[]}}
         "#]],
         );
     }
