@@ -81,7 +81,7 @@ impl NodeAgent {
         self.node.is_node_under_way = true;
         self.node.status_sent = Some(now);
         self.node.status_at = Some(now + STATUS_EVERY);
-        let body = json!({"status": wanted});
+        let body = status_patch(wanted, &node);
         self.request(Pending::NodeStatus, Verb::Patch(PatchType::Strategic), resource(&name, "status"), body);
     }
 
@@ -191,10 +191,11 @@ fn meta_patch(config: &NodeConfig, object: &Object) -> Option<Value> {
 
 fn node_status(config: &NodeConfig, is_disk_short: bool, node: &Node, now: Timestamp) -> Value {
     let machine = &config.machine;
-    let resources: BTreeMap<&str, String> = ["cpu", "memory", "ephemeral-storage", "pods"]
+    let mut resources: BTreeMap<&str, String> = ["cpu", "memory", "ephemeral-storage", "pods"]
         .into_iter()
         .filter_map(|name| Some((name, config.allocatable(name)?.to_string())))
         .collect();
+    resources.extend(advertised(node));
     json!({
         "capacity": resources,
         "allocatable": resources,
@@ -217,6 +218,24 @@ fn node_status(config: &NodeConfig, is_disk_short: bool, node: &Node, now: Times
             "architecture": machine.architecture,
         },
     })
+}
+
+/// Extended resources that somebody has said this node has: what there is of them can be given to pods.
+fn advertised(node: &Node) -> impl Iterator<Item = (&str, String)> {
+    let capacity = node.status.as_ref().and_then(|s| s.capacity.as_ref());
+    let extended = capacity.into_iter().flatten().filter(|(name, _)| name.contains('/'));
+    extended.map(|(name, amount)| (name.as_str(), amount.0.clone()))
+}
+
+/// The patch that makes the stored status what is wanted: what can no longer be given to pods is taken away by name.
+fn status_patch(mut wanted: Value, node: &Node) -> Value {
+    let stored = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
+    if let Some(allocatable) = wanted["allocatable"].as_object_mut() {
+        for name in stored.into_iter().flat_map(BTreeMap::keys) {
+            allocatable.entry(name.as_str()).or_insert(Value::Null);
+        }
+    }
+    json!({"status": wanted})
 }
 
 fn conditions(is_disk_short: bool, node: &Node, now: Timestamp) -> Vec<Value> {

@@ -3,6 +3,7 @@
 use serde_json::json;
 use stead_api::{Key, Object, Status};
 
+use super::lifecycle::ready;
 use super::world::{Message, Shows, World};
 use crate::Input;
 
@@ -89,4 +90,25 @@ fn a_full_disk_is_told_and_unused_images_go() {
     world.run(120);
     assert_eq!(pressure(&world), "False");
     assert!(world.log.contains("Normal NodeHasNoDiskPressure"), "{}", world.log);
+}
+
+#[test]
+fn extended_resources_that_others_advertise_can_be_given_to_pods() {
+    let mut world = ready();
+    world.run(600);
+    let node = |world: &World| world.store.snapshot().find("nodes", "", "n1").unwrap().value();
+    let mut value = node(&world);
+    value["status"]["capacity"]["example.com/fake"] = json!("5");
+    world.put("nodes", value);
+    world.run(60);
+    assert_eq!(node(&world)["status"]["allocatable"]["example.com/fake"], "5");
+    assert_eq!(node(&world)["status"]["capacity"]["example.com/fake"], "5");
+    let settled = node(&world)["metadata"]["resourceVersion"].clone();
+    world.run(60);
+    assert_eq!(node(&world)["metadata"]["resourceVersion"], settled, "nothing is left to repair");
+    let mut value = node(&world);
+    value["status"]["capacity"].as_object_mut().unwrap().remove("example.com/fake");
+    world.put("nodes", value);
+    world.run(60);
+    assert!(node(&world)["status"]["allocatable"]["example.com/fake"].is_null());
 }

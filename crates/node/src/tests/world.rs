@@ -273,6 +273,7 @@ impl World {
                 let mut value =
                     self.store.snapshot().find("nodes", "", "n1").map(|node| node.value()).unwrap_or_default();
                 value["status"] = request.body["status"].clone();
+                value["status"]["allocatable"].as_object_mut().unwrap().retain(|_, amount| !amount.is_null());
                 self.put("nodes", value.clone());
                 value
             }
