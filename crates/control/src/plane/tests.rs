@@ -15,6 +15,7 @@ use crate::names::*;
 
 mod monkey;
 mod refusals;
+mod scaling;
 mod webhooks;
 
 struct World {
@@ -26,6 +27,8 @@ struct World {
     webhook: fn(&Value) -> Option<Value>,
     calls: Vec<(CallId, Question)>,
     asked: Vec<Value>,
+    /// Whether the shell was asked what pods use.
+    measures: bool,
 }
 
 impl World {
@@ -40,6 +43,7 @@ impl World {
             webhook: |_| Some(json!({"allowed": true})),
             calls: Vec::new(),
             asked: Vec::new(),
+            measures: false,
         };
         let facts = Bootstrap {
             api_address: Ipv4Addr::new(192, 0, 2, 1),
@@ -64,6 +68,7 @@ impl World {
         self.revision = batch.revision();
         let released = batch.synced();
         self.calls.extend(released.calls);
+        self.measures |= released.measures;
         released.replies.into_iter().map(|(_, reply)| reply).collect()
     }
 
