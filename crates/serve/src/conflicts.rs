@@ -1,4 +1,5 @@
-//! Tells the Services and pods of a cluster that a port which they ask for is another's, too: one Event for each, when it is found.
+//! Tells the Services and pods of a cluster that a port which they ask for is another's, too, a cluster's or a process's of
+//! the machine: one Event for each, when it is found. Processes are looked for when what we ask for changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,14 +7,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stead_api::{Object, Request, Resource, User, Verb};
-use stead_net::proxy::{Claimant, Claims, Conflict, conflicts};
+use stead_net::proxy::{Claim, Claimant, Claims, Conflict, conflicts};
 
 use crate::claims::Register;
 use crate::clock;
+use crate::listeners::listeners;
 use crate::plane::PlaneHandle;
 use crate::say::say;
 
 const SOURCE: &str = "service-proxy";
+/// In the place of another cluster's directory, which is an absolute path.
+const PROCESS: &str = "a process";
 
 /// What was told, and is still so.
 pub struct Conflicts {
@@ -31,7 +35,12 @@ impl Conflicts {
         if let Err(error) = self.register.write(ours.keys().copied().collect()) {
             say(format_args!("the ports that this cluster asks for could not be written down: {error:#}"));
         }
-        let others = self.register.others();
+        let mut others = self.register.others();
+        if !ours.is_empty() {
+            // On other addresses than these the clusters' own DNS servers listen.
+            let is_shared = |claim: &Claim| claim.address.is_none_or(|address| address.is_loopback());
+            others.insert(PROCESS.to_owned(), listeners().into_iter().filter(is_shared).collect());
+        }
         let found = conflicts(ours, others.iter().map(|(other, claims)| (other.as_str(), claims)));
         for conflict in found.difference(&self.told) {
             tell(plane, conflict);
@@ -47,10 +56,14 @@ fn tell(plane: &PlaneHandle, conflict: &Conflict) {
     let head = plane.head();
     let Some(about) = head.store.snapshot.find(plural, namespace, name) else { return };
     let port = &conflict.claim;
-    let message = format!(
-        "Port {port} of this machine is asked for by the cluster in {} as well: only one of the two gets what is sent there, until the other gives the port up or goes down",
-        conflict.other
-    );
+    let message = match conflict.other.as_str() {
+        PROCESS => {
+            format!("A process of this machine listens on port {port} as well: what is sent there goes to this {kind}")
+        }
+        other => format!(
+            "Port {port} of this machine is asked for by the cluster in {other} as well: only one of the two gets what is sent there, until the other gives the port up or goes down"
+        ),
+    };
     let resource =
         Resource { version: "v1".into(), plural: "events".into(), namespace: namespace.clone(), ..Resource::default() };
     let user = Arc::new(User::controller(SOURCE));

@@ -27,6 +27,7 @@ pub mod issue;
 pub mod kubelet;
 pub mod line;
 pub mod listen;
+mod listeners;
 pub mod metrics;
 mod neighbours;
 pub mod nodes;

@@ -98,6 +98,7 @@ fn host_ports_are_the_machines() {
     cluster.wait("pod/rival", "condition=Ready");
     cluster.sh(&get("127.0.0.1", tcp)).ok();
     // Another cluster asks for it: both are told, and it has the port when the first gives it up.
+    let listener = std::net::TcpListener::bind(("0.0.0.0", tcp)).expect("nobody listens on the port itself");
     let second = Cluster::up("hostport-two");
     second.apply(&OTHER.replace("TCP", &tcp.to_string()));
     second.wait("pod/other", "condition=Ready");
@@ -111,6 +112,10 @@ fn host_ports_are_the_machines() {
     };
     says(&second, "service/other", &cluster);
     says(&cluster, "pod/rival", &second);
+    second
+        .kubectl("events --for service/other")
+        .says(&format!("A process of this machine listens on port *:{tcp}/TCP as well"));
+    drop(listener);
     // Gone with its pod.
     cluster.kubectl("delete pod rival").ok();
     let look = format!("curl -s --max-time 3 http://127.0.0.1:{tcp}/ | grep 'other has counted'");
