@@ -86,7 +86,7 @@ impl Writer {
         self.append(&out);
     }
 
-    /// The stream ended: its last line may lack a newline.
+    /// The stream ended: its last line may lack a newline, and is then left without one.
     pub fn finish(&mut self, now: Timestamp, stream: Stream) {
         let rest = match stream {
             Stream::Stdout => &mut self.stdout,
@@ -94,7 +94,7 @@ impl Writer {
         };
         if !rest.is_empty() {
             let mut out = Vec::new();
-            push_line(&mut out, &prefix(now, stream), 'F', rest);
+            push_line(&mut out, &prefix(now, stream), 'P', rest);
             self.append(&out);
         }
     }
@@ -338,19 +338,21 @@ fn watch_dir(path: &Path) -> io::Result<OwnedFd> {
 }
 
 fn count_lines(files: &[PathBuf], options: &Options) -> io::Result<u64> {
-    let mut count = 0;
+    let (mut count, mut is_open) = (0, false);
     for path in files {
         let mut file = BufReader::new(File::open(path)?);
         file.seek(SeekFrom::Start(0))?;
         let mut line = Vec::new();
         while file.read_until(b'\n', &mut line)? > 0 {
-            if Line::parse(&line).is_some_and(|l| l.is_whole && l.is_wanted(options)) {
-                count += 1;
+            if let Some(found) = Line::parse(&line).filter(|l| l.is_wanted(options)) {
+                count += u64::from(found.is_whole);
+                is_open = !found.is_whole;
             }
             line.clear();
         }
     }
-    Ok(count)
+    // A line without an end is one, too.
+    Ok(count + u64::from(is_open))
 }
 
 struct Line<'a> {
@@ -426,12 +428,12 @@ mod tests {
              2023-11-14T22:13:21.000000005Z stderr F oops\n\
              2023-11-14T22:13:22.000000005Z stdout F two\n\
              2023-11-14T22:13:22.000000005Z stdout F \n\
-             2023-11-14T22:13:23.000000005Z stdout F last\n"
+             2023-11-14T22:13:23.000000005Z stdout P last\n"
         );
-        assert_eq!(read(&path, Options::default()), "one\noops\ntwo\n\nlast\n");
+        assert_eq!(read(&path, Options::default()), "one\noops\ntwo\n\nlast");
         let tail = Options { tail_lines: Some(2), timestamps: true, ..Options::default() };
-        assert_eq!(read(&path, tail), "2023-11-14T22:13:22.000000005Z \n2023-11-14T22:13:23.000000005Z last\n");
-        assert_eq!(read(&path, Options { since: Some(at(2)), ..Options::default() }), "two\n\nlast\n");
+        assert_eq!(read(&path, tail), "2023-11-14T22:13:22.000000005Z \n2023-11-14T22:13:23.000000005Z last");
+        assert_eq!(read(&path, Options { since: Some(at(2)), ..Options::default() }), "two\n\nlast");
         assert_eq!(read(&path, Options { limit_bytes: Some(5), ..Options::default() }), "one\no");
         fs::remove_dir_all(dir).unwrap();
     }

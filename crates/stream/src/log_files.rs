@@ -107,12 +107,13 @@ fn rotation(own: &OsStr, name: &OsStr) -> Option<Rotation> {
     is_date.then(|| Rotation::Dated(suffix.to_owned()))
 }
 
-/// Drops the files and moves the offset so that the last `lines` full lines remain.
+/// Drops the files and moves the offset so that the last `lines` lines remain; one that has no end yet is a line, too.
 pub(crate) fn skip_to_tail(files: &mut Vec<LogFile>, lines: u64) -> io::Result<()> {
     let mut wanted = lines;
+    let newest = files.len().saturating_sub(1);
     for index in (0..files.len()).rev() {
         let Some(file) = files.get_mut(index) else { continue };
-        if let Some(offset) = tail_offset(&file.file, &mut wanted)? {
+        if let Some(offset) = tail_offset(&file.file, &mut wanted, index == newest)? {
             file.offset = offset;
             files.drain(..index);
             return Ok(());
@@ -121,8 +122,9 @@ pub(crate) fn skip_to_tail(files: &mut Vec<LogFile>, lines: u64) -> io::Result<(
     Ok(())
 }
 
-/// Where the last `wanted` full lines of a file begin, read backwards; `None` when it has no more than those.
-fn tail_offset(file: &File, wanted: &mut u64) -> io::Result<Option<u64>> {
+/// Where the last `wanted` lines of a file begin, read backwards; `None` when it has no more than those. `is_last`: whether the file's
+/// last line is the log's.
+fn tail_offset(file: &File, wanted: &mut u64, mut is_last: bool) -> io::Result<Option<u64>> {
     let mut end = file.metadata()?.len();
     let mut tail: Vec<u8> = Vec::new();
     if *wanted == 0 && end > 0 {
@@ -140,7 +142,7 @@ fn tail_offset(file: &File, wanted: &mut u64) -> io::Result<Option<u64>> {
         while let Some(newline) =
             block.get(..line_end.saturating_sub(1)).and_then(|b| b.iter().rposition(|c| *c == b'\n'))
         {
-            if is_full(&block[newline + 1..line_end]) {
+            if std::mem::take(&mut is_last) | is_full(&block[newline + 1..line_end]) {
                 if *wanted == 0 {
                     return Ok(Some(start + line_end as u64));
                 }
@@ -151,7 +153,7 @@ fn tail_offset(file: &File, wanted: &mut u64) -> io::Result<Option<u64>> {
         block.truncate(line_end);
         tail = block;
     }
-    if is_full(&tail) {
+    if std::mem::take(&mut is_last) | is_full(&tail) {
         if *wanted == 0 {
             return Ok(Some(tail.len() as u64));
         }

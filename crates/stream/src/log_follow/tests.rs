@@ -125,6 +125,16 @@ async fn dated_rotations_are_older_the_earlier() {
 }
 
 #[tokio::test]
+async fn a_last_line_without_an_end_is_a_line_and_gets_none() {
+    let open = line(3, "c").replace(" F ", " P ");
+    let directory = Directory::new(&[("0.log", &(line(1, "a") + &line(2, "b") + &open))]);
+    let expected = ["", "c", "b\nc", "a\nb\nc"];
+    for (lines, expected) in expected.iter().enumerate() {
+        assert_eq!(&directory.read(tail(lines as u64)).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn the_tail_of_a_large_file_starts_at_a_line() {
     let text: String = (0..20_000).map(|i| line(i % 60, &format!("{i} {}", "x".repeat(i as usize % 97)))).collect();
     let directory = Directory::new(&[("0.log", &text)]);
