@@ -1,5 +1,7 @@
 //! What only the administrator on this machine may ask: `/-/status` and `/-/down`, over the data directory's socket.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
@@ -22,7 +24,8 @@ pub async fn serve(server: &Server, path: &str, query: Option<&str>) -> Option<R
                 return Some(refusal(http::StatusCode::BAD_REQUEST, "the query is not understood"));
             };
             let (done, finished) = oneshot::channel();
-            let sent = server.admin.down.send(Down { containers, done }).await;
+            let connections = Arc::clone(&server.admin.connections);
+            let sent = server.admin.down.send(Down { containers, done, connections }).await;
             let outcome = match sent {
                 Ok(()) => finished.await.unwrap_or_else(|_| Err("the server ended before its containers".into())),
                 Err(_) => Err("the server is stopping already".into()),

@@ -72,6 +72,8 @@ async fn connection(
 }
 
 async fn connection_of_admin(server: Arc<Server>, stream: tokio::net::UnixStream, peer: Option<Arc<User>>) {
+    let connections = Arc::clone(&server.admin.connections);
+    let _open = connections.read().await;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (server, peer) = (Arc::clone(&server), peer.clone());
         async move {

@@ -59,6 +59,11 @@ pub fn run(options: &Options) -> Result<()> {
     }
 }
 
+/// How long the answer to `down` may take to leave a machine that is busy.
+const ANSWERS_LEAVE: Duration = Duration::from_secs(10);
+/// What other connections are given to end.
+const CONNECTIONS_END: Duration = Duration::from_millis(200);
+
 /// The process that started us and waits for our word.
 struct Starter(Option<UnixStream>);
 
@@ -193,7 +198,7 @@ pub(crate) fn new_server(
             .unwrap_or_else(|error| panic!("the key was made by Pki::open: {error}")),
         anonymous: Arc::new(User::anonymous()),
         administrator: Arc::new(administrator()),
-        admin: Admin { started, url: url.to_owned(), down },
+        admin: Admin { started, url: url.to_owned(), down, connections: Arc::default() },
         hosts: OnceLock::new(),
         ends: crate::streams::Ends::default(),
         audit,
@@ -223,13 +228,14 @@ impl Running {
         // A signal is how an init system restarts us: containers stay. Only `down` ends them.
         let containers = down.as_ref().map_or(Containers::Keep, |down| down.containers);
         let stopped = self.nodes.stop(containers);
-        if let Some(down) = down {
-            let _ = down.done.send(stopped.as_ref().map_err(|error| format!("{error:#}")).copied());
-        }
         self.plane.stop();
         let _ = self.thread.join();
-        // The answer to `down` leaves while connections are given a moment to end.
-        self.runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+        if let Some(down) = down {
+            let _ = down.done.send(stopped.as_ref().map_err(|error| format!("{error:#}")).copied());
+            let answers = async { tokio::time::timeout(ANSWERS_LEAVE, down.connections.write()).await.is_ok() };
+            self.runtime.block_on(answers);
+        }
+        self.runtime.shutdown_timeout(CONNECTIONS_END);
         stopped
     }
 }

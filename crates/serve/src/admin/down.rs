@@ -1,14 +1,17 @@
 //! How the administrator ends the server, and what he is told of it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 
 /// How the server shall end.
 pub struct Down {
     pub containers: Containers,
     /// Told when all is stopped, or what could not be.
     pub done: oneshot::Sender<Result<(), String>>,
+    /// Read by each connection of the administrator while it lasts: whoever may write knows that all answers have left.
+    pub connections: Arc<RwLock<()>>,
 }
 
 /// What becomes of the containers.
@@ -38,4 +41,6 @@ pub struct Admin {
     pub started: Instant,
     pub url: String,
     pub down: mpsc::Sender<Down>,
+    /// See [`Down::connections`].
+    pub connections: Arc<RwLock<()>>,
 }
