@@ -21,6 +21,7 @@ mod evict;
 mod exchange;
 mod facts;
 mod files;
+mod grant;
 mod image;
 mod limits;
 pub mod machine;

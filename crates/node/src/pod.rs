@@ -19,7 +19,7 @@ use crate::limits;
 use crate::plan::{Around, ImageWant, Plan};
 use crate::question;
 use crate::resize;
-use crate::state::{Busy, HookState, ImageWait, Outcome, PodState, Run, Waiting};
+use crate::state::{Busy, EVICTED, HookState, ImageWait, Outcome, PodState, Run, Waiting};
 use crate::stop;
 use crate::volume;
 
@@ -27,9 +27,6 @@ use crate::volume;
 const ENDED_KEPT: usize = 1;
 /// A failed pull is shown as ErrImagePull for this long before it is ImagePullBackOff.
 const ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(2);
-
-/// `status.reason` of a pod that had to go for the node's sake.
-pub const EVICTED: &str = "Evicted";
 
 /// The next actions of one pod.
 pub fn plan_pod(pod: &PodState, around: &Around, now: Timestamp) -> Plan {

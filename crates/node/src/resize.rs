@@ -1,4 +1,4 @@
-//! Containers that run get other resources: whether the node has them, and when they are made true.
+//! Containers that run get other resources: what is granted, what is asked for, and why it is refused. `grant.rs` decides for the node.
 //!
 //! `PodState::spec` holds what is granted; what is asked for and not granted stands in `PodState::resize` until the node can give it.
 //! All of it can be lost: what was granted is read again from the pod's status, what is asked for from its spec.
@@ -7,15 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use serde_json::json;
 use stead_api::Quantity;
 use stead_kinds::pod::amounts::{self, Amounts, Side};
 
-use crate::agent::NodeAgent;
 use crate::config::NodeConfig;
-use crate::state::PodState;
 
 /// Resources by container, as granted.
 pub type Granted = BTreeMap<String, ResourceRequirements>;
@@ -91,12 +88,12 @@ pub fn needs_restart(container: &Container, applied: &ResourceRequirements) -> b
     })
 }
 
-fn requests(pod: &Pod) -> Amounts {
+pub fn requests(pod: &Pod) -> Amounts {
     amounts::of_pod(&json!(pod.spec), Side::Requests)
 }
 
 /// Why the node cannot give a pod what it asks for beside the others.
-fn refusal(pod: &Pod, others: &Amounts, config: &NodeConfig) -> Option<Refusal> {
+pub fn refusal(pod: &Pod, others: &Amounts, config: &NodeConfig) -> Option<Refusal> {
     let number = |name: &str, q: Quantity| if name == "cpu" { q.milli_value() } else { q.value() };
     for name in ["cpu", "memory"] {
         let Some(capacity) = config.allocatable(name) else { continue };
@@ -116,31 +113,4 @@ fn refusal(pod: &Pod, others: &Amounts, config: &NodeConfig) -> Option<Refusal> 
         }
     }
     None
-}
-
-impl NodeAgent {
-    /// Grants what a pod asks for, if the node has it.
-    pub(crate) fn grant_resize(&mut self, uid: &str, now: Timestamp) {
-        let Some(asked) = self.pods.get(uid).and_then(|pod| pod.resize.as_ref()) else { return };
-        let holds = |pod: &&PodState| {
-            let typed = pod.spec.as_ref().filter(|_| pod.object.is_some() && pod.pod.uid != uid);
-            typed.is_some_and(|typed| crate::pod::outcome(pod, typed, now).is_none())
-        };
-        let mut others = Amounts::new();
-        for pod in self.pods.values().filter(holds).filter_map(|pod| pod.spec.as_ref()) {
-            amounts::add(&mut others, &requests(pod));
-        }
-        let refusal = refusal(&asked.pod, &others, &self.config);
-        let Some(state) = self.pods.get_mut(uid) else { return };
-        match refusal {
-            None => state.grant(),
-            Some(why) => state.refuse(why),
-        }
-    }
-
-    /// Something was freed: those that wait for it are looked at again.
-    pub(crate) fn look_at_resizes(&mut self) {
-        let waiting = self.pods.values().filter(|pod| pod.resize.is_some());
-        self.dirty.extend(waiting.map(|pod| pod.pod.uid.clone()));
-    }
 }

@@ -9,7 +9,7 @@ use crate::agent::NodeAgent;
 use crate::event::{Note, Subject};
 use crate::evict;
 use crate::exchange::Output;
-use crate::pod::EVICTED;
+use crate::state::EVICTED;
 
 impl NodeAgent {
     pub(crate) fn look_at_disk(&mut self, now: Timestamp) {

@@ -19,6 +19,8 @@ use crate::action::{
 use crate::probe::Probes;
 use crate::resize;
 
+/// `status.reason` of a pod that had to go for the node's sake.
+pub const EVICTED: &str = "Evicted";
 /// First and longest wait before a container is started again (CrashLoopBackOff), and before an image is pulled again.
 pub const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
 pub const BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(300);

@@ -14,9 +14,8 @@ use crate::action::{Action, ContainerState, Hook};
 use crate::event::Note;
 use crate::facts::{is_sidecar, pre_stop};
 use crate::plan::Plan;
-use crate::pod::EVICTED;
 use crate::question;
-use crate::state::{Busy, HookState, PodState, Stop};
+use crate::state::{Busy, EVICTED, HookState, PodState, Stop};
 
 /// What a container gets between the stop signal and SIGKILL even when a hook has used up the grace period.
 const GRACE_MIN: SignedDuration = SignedDuration::from_secs(2);

@@ -14,6 +14,7 @@ pub mod config;
 mod conflicts;
 pub mod disk;
 mod effects;
+mod errands;
 pub mod extensions;
 pub mod fairness;
 pub mod fake;

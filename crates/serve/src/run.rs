@@ -134,7 +134,7 @@ fn start(options: &Options) -> Result<Running> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let admin_socket = bind_admin(dir)?;
     drop(guard);
-    crate::webhooks::start(&server, runtime.handle());
+    crate::errands::start(&server, runtime.handle());
     let nodes = Nodes::start(&server, &config, dir, runtime.handle(), None)?;
     let guard = runtime.enter();
     crate::extensions::start(&server);

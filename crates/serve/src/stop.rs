@@ -34,7 +34,7 @@ fn in_order(dir: &Path, config: &Config, containers: Containers) -> Result<()> {
     let (plane, thread) = open_plane(dir, config, &pki, &front_proxy)?;
     let runtime = new_runtime()?;
     let (server, _down) = new_server(&plane, &pki, front_proxy, "", Instant::now(), None);
-    crate::webhooks::start(&server, runtime.handle());
+    crate::errands::start(&server, runtime.handle());
     let stopped = Nodes::start(&server, config, dir, runtime.handle(), Some(containers))
         .and_then(|mut nodes| nodes.stop(containers));
     plane.stop();

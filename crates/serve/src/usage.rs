@@ -1,8 +1,8 @@
 //! `metrics.k8s.io/v1beta1`: what pods and nodes use now, for `kubectl top`. Served by this process for its own nodes, unless an
 //! APIService hands the group version to a metrics server.
 //!
-//! The control plane asks in the same way, for its autoscalers. Nothing is measured while nobody asks. Use of processors is the difference of two looks: the last one, if it was not long
-//! ago, or else one that is taken a moment before the answer.
+//! The control plane asks in the same way, for its autoscalers. Nothing is measured while nobody asks. Use of processors is the
+//! difference of two looks: the last one, if it was not long ago, or else one that is taken a moment before the answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,8 +3,8 @@
 //! Guarantees: nothing of this happens on the plane's thread; every question is answered within its own time, if only with why it
 //! was not; a Service's ready endpoint is called straight, by what the published head says.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
@@ -13,53 +13,17 @@ use ring::rand::SecureRandom;
 use stead_api::call::{Answer, Endpoint, Question, Said};
 use stead_api::{Remarks, Request, Status};
 use stead_apiserver::{CallPlan, Head, Reply};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::Server;
 use crate::outbound::Peer;
-use crate::plane::Waiting;
 use crate::trust::Trust;
 
 /// The largest answer that is read: a patch of the largest object, in base64, and something around it.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Questions of one decision that are open at once: the deletion of a whole collection asks about each object.
 const OPEN_MAX: usize = 32;
-
-/// Has the plane's questions asked from now on.
-pub fn start(server: &Arc<Server>, runtime: &Handle) {
-    let (server, runtime) = (Arc::downgrade(server), runtime.clone());
-    let plane = server.upgrade().map(|server| server.plane.clone());
-    let asker = move |waiting| {
-        runtime.spawn(go_on(Weak::clone(&server), waiting));
-    };
-    if let Some(plane) = plane {
-        plane.ask_through(Box::new(asker));
-    }
-}
-
-async fn go_on(server: Weak<Server>, waiting: Waiting) {
-    let Some(server) = server.upgrade() else { return };
-    match waiting {
-        Waiting::Request(plan, answer) => {
-            let request = answered(&server, *plan).await;
-            server.plane.ask(request, answer);
-        }
-        Waiting::Usage => {
-            let measured = crate::usage::measured(&server).await;
-            let plane = server.plane.clone();
-            let _ = tokio::task::spawn_blocking(move || plane.measured(measured)).await;
-        }
-        Waiting::Sweep(effect) => crate::extensions::sweep(&server, *effect).await,
-        Waiting::Own(id, question) => {
-            let said = ask(&server, &question).await;
-            let plane = server.plane.clone();
-            // Waits for a place among the plane's requests.
-            let _ = tokio::task::spawn_blocking(move || plane.answer(id, said)).await;
-        }
-    }
-}
 
 /// Asks all questions of a request, which then knows the answers.
 pub async fn answered(server: &Arc<Server>, plan: CallPlan) -> Request {
