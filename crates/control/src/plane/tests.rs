@@ -58,6 +58,16 @@ impl World {
         world
     }
 
+    /// What a server makes of the disk at its start.
+    fn restored(&self) -> Plane {
+        let records = self.disk.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() });
+        Plane::restore(9, cluster(), self.revision, records.collect::<Vec<_>>()).expect("sound records")
+    }
+
+    fn restart(&mut self) {
+        self.plane = self.restored();
+    }
+
     fn commit(&mut self, batch: Batch) -> Vec<Reply> {
         for (key, bytes) in batch.writes() {
             match bytes {
@@ -309,8 +319,7 @@ fn a_restored_plane_is_equal_and_has_nothing_left_to_say_i3_i5_i7() {
     let mut world = with_web(2);
     world.play();
     world.wait(60);
-    let records = world.disk.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() });
-    let mut again = Plane::restore(8, cluster(), world.revision, records.collect::<Vec<_>>()).expect("sound records");
+    let mut again = world.restored();
     assert!(again.store.snapshot() == world.plane.store.snapshot(), "Fold");
     let batch = again.step(world.now, Vec::new());
     assert!(batch.writes().is_empty(), "Stable: {:?}", batch.writes());
@@ -430,8 +439,7 @@ fn a_silent_node_keeps_its_pod_until_a_person_says_that_it_is_gone_f01_f03_f08_i
 fn a_node_is_not_blamed_for_the_servers_own_absence_f01() {
     let mut world = with_web(1);
     world.play();
-    let records = world.disk.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() });
-    world.plane = Plane::restore(9, cluster(), world.revision, records.collect::<Vec<_>>()).expect("sound records");
+    world.restart();
     world.now = world.now.checked_add(SignedDuration::from_hours(5)).expect("a time");
     let batch = world.plane.step(world.now, Vec::new());
     world.commit(batch);
@@ -452,8 +460,7 @@ fn a_clock_set_back_while_all_was_down_lets_no_dead_node_look_alive_f01() {
         json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "n1"},
         "spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}),
     );
-    let records = world.disk.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() });
-    world.plane = Plane::restore(9, cluster(), world.revision, records.collect::<Vec<_>>()).expect("sound records");
+    world.restart();
     world.now = world.now.checked_sub(SignedDuration::from_hours(5)).expect("a time");
     let batch = world.plane.step(world.now, Vec::new());
     world.commit(batch);

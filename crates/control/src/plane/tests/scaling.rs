@@ -54,8 +54,7 @@ fn what_pods_use_is_asked_for_while_there_is_an_autoscaler_and_makes_sets_grow()
     world.wait(15);
     assert_eq!(world.size(), (json!(2), true));
     // A server that begins anew remembers nothing, and takes no pods away for it.
-    let records = world.disk.iter().map(|(key, json)| Record { key: key.clone(), json: json.clone() });
-    world.plane = Plane::restore(9, cluster(), world.revision, records.collect::<Vec<_>>()).expect("sound records");
+    world.restart();
     world.settle();
     for _ in 0..4 {
         world.measured(1 << 10);
