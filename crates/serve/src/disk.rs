@@ -66,6 +66,7 @@ impl Disk {
     /// What is missing, damaged, or cannot be read with these keys.
     pub fn open(dir: &Path, seal: Option<Arc<Seal>>) -> Result<(Disk, Restored)> {
         crate::files::make_dirs(dir, 0o700).with_context(|| format!("make {}", dir.display()))?;
+        name::forget_unfinished(dir)?;
         let files = name::list(dir)?;
         // Asked of what was replaced and removed since, too: it is still in the files.
         let mut is_current = true;
@@ -128,7 +129,8 @@ impl Disk {
     pub fn rebase(&mut self, snapshot: Snapshot) -> Result<()> {
         // Should it fail, it is tried again when as much has come again.
         self.rebase_at = self.log.length() + self.earlier_bytes + rebase_at(self.base_bytes);
-        let revision = self.rotate(snapshot.revision())?;
+        let revision = snapshot.revision();
+        self.rotate(revision)?;
         let (dir, seal) = (self.dir.clone(), self.seal.clone());
         let work = move || {
             let objects = snapshot.all().map(|object| (&object.key, &object.json[..]));
@@ -141,7 +143,7 @@ impl Disk {
     }
 
     /// Begins a new log, at whose start a base can stand.
-    fn rotate(&mut self, revision: Revision) -> Result<Revision> {
+    fn rotate(&mut self, revision: Revision) -> Result<()> {
         if self.log.revision() != revision {
             bail!("revision {revision} is not the last that was committed");
         }
@@ -149,7 +151,7 @@ impl Disk {
             let old = std::mem::replace(&mut self.log, Log::create(&self.dir, revision)?);
             self.earlier_bytes += old.length();
         }
-        Ok(revision)
+        Ok(())
     }
 
     fn has_base(&mut self, bytes: u64) {

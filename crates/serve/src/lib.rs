@@ -8,6 +8,7 @@ pub mod agent;
 pub mod asks;
 pub mod audit;
 pub mod auth;
+mod chance;
 mod claims;
 mod clock;
 pub mod config;

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
-use ring::rand::SecureRandom;
 use serde_json::json;
 use stead_api::User;
 use stead_apiserver::{Bootstrap, Cluster};
@@ -163,7 +162,7 @@ pub(crate) fn open_plane(
         domain: config.domain.clone(),
         ca_pem: pki.ca_pem.clone(),
     };
-    let mut restored = Plane::restore(fresh_seed()?, cluster, revision, records)?;
+    let mut restored = Plane::restore(crate::chance::number()?, cluster, revision, records)?;
     let facts = Bootstrap {
         api_address: api_address(config),
         api_port: config.api_port,
@@ -323,14 +322,6 @@ fn write_kubeconfig(dir: &Path, pki: &Pki, url: &str) -> Result<()> {
     write_private(&dir.join("kubeconfig"), format!("{config:#}\n").as_bytes())
 }
 
-fn fresh_seed() -> Result<u64> {
-    let mut bytes = [0; 8];
-    ring::rand::SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
 fn fresh_id() -> Result<String> {
-    Ok(format!("{:06x}", fresh_seed()? & 0xff_ffff))
+    Ok(format!("{:06x}", crate::chance::number()? & 0xff_ffff))
 }

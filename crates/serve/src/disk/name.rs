@@ -8,7 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ring::rand::{SecureRandom, SystemRandom};
 use stead_api::Revision;
 
 use super::format::{Header, Sort};
@@ -37,40 +36,8 @@ fn revision_of(sort: Sort, name: &str) -> Option<Revision> {
     name.strip_prefix(word(sort))?.strip_prefix('-')?.parse().ok()
 }
 
-/// What is there; what was never finished is removed.
+/// What has its name; what is being written is not looked at.
 pub fn list(dir: &Path) -> Result<Files> {
-    let mut files = Files::default();
-    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(UNFINISHED) {
-            fs::remove_file(entry.path()).with_context(|| format!("remove {}", entry.path().display()))?;
-        } else if let Some(revision) = revision_of(Sort::Log, &name) {
-            files.logs.push(revision);
-        } else if let Some(revision) = revision_of(Sort::Base, &name) {
-            files.bases.push(revision);
-        }
-    }
-    files.bases.sort_unstable();
-    files.logs.sort_unstable();
-    Ok(files)
-}
-
-/// Removes what a base at this revision makes superfluous.
-pub fn forget_before(dir: &Path, revision: Revision) -> Result<()> {
-    let files = list_finished(dir)?;
-    for (sort, revisions) in [(Sort::Base, files.bases), (Sort::Log, files.logs)] {
-        for old in revisions.into_iter().filter(|old| *old < revision) {
-            let path = path(dir, sort, old);
-            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// What has its name; what is being written is left alone.
-fn list_finished(dir: &Path) -> Result<Files> {
     let mut files = Files::default();
     for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
         let name = entry?.file_name();
@@ -78,7 +45,32 @@ fn list_finished(dir: &Path) -> Result<Files> {
         files.logs.extend(revision_of(Sort::Log, &name));
         files.bases.extend(revision_of(Sort::Base, &name));
     }
+    files.bases.sort_unstable();
+    files.logs.sort_unstable();
     Ok(files)
+}
+
+/// Removes what was never finished. Only while nothing is being written.
+pub fn forget_unfinished(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(UNFINISHED) {
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a base at this revision makes superfluous.
+pub fn forget_before(dir: &Path, revision: Revision) -> Result<()> {
+    let files = list(dir)?;
+    for (sort, revisions) in [(Sort::Base, files.bases), (Sort::Log, files.logs)] {
+        for old in revisions.into_iter().filter(|old| *old < revision) {
+            let path = path(dir, sort, old);
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A file that has no name yet, with its header.
@@ -96,7 +88,7 @@ impl Unfinished {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&path).with_context(|| format!("make {}", path.display()))?;
-        let header = Header { salt: salt()?, revision };
+        let header = Header { salt: crate::chance::number()?, revision };
         file.write_all(&header.bytes(sort)).with_context(|| format!("write {}", path.display()))?;
         Ok(Unfinished { file, header, path, name })
     }
@@ -107,11 +99,4 @@ impl Unfinished {
         crate::files::rename(&self.path, &self.name)?;
         Ok((self.file, self.name))
     }
-}
-
-fn salt() -> Result<u64> {
-    let mut bytes = [0; 8];
-    let drawn = SystemRandom::new().fill(&mut bytes);
-    drawn.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-    Ok(u64::from_le_bytes(bytes))
 }
