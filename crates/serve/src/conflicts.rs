@@ -22,17 +22,25 @@ const PROCESS: &str = "a process";
 /// What was told, and is still so.
 pub struct Conflicts {
     register: Register,
+    /// What we asked for at the last look; None: it is not written down.
+    asked: Option<Claims>,
     told: BTreeSet<Conflict>,
 }
 
 impl Conflicts {
     pub fn new(register: Register) -> Conflicts {
-        Conflicts { register, told: BTreeSet::new() }
+        Conflicts { register, asked: None, told: BTreeSet::new() }
+    }
+
+    /// Whether we ask for other ports than at the last look: most changes of rules are about none.
+    pub fn differs(&self, ours: &Claims) -> bool {
+        self.asked.as_ref() != Some(ours)
     }
 
     /// Writes down what we ask for, and tells what of it others do.
-    pub fn look(&mut self, plane: &PlaneHandle, ours: &Claims) {
-        if let Err(error) = self.register.write(ours.keys().copied().collect()) {
+    pub fn look(&mut self, plane: &PlaneHandle, ours: Claims) {
+        let written = self.register.write(ours.keys().copied().collect());
+        if let Err(error) = &written {
             say(format_args!("the ports that this cluster asks for could not be written down: {error:#}"));
         }
         let mut others = self.register.others();
@@ -41,11 +49,12 @@ impl Conflicts {
             let is_shared = |claim: &Claim| claim.address.is_none_or(|address| address.is_loopback());
             others.insert(PROCESS.to_owned(), listeners().into_iter().filter(is_shared).collect());
         }
-        let found = conflicts(ours, others.iter().map(|(other, claims)| (other.as_str(), claims)));
+        let found = conflicts(&ours, others.iter().map(|(other, claims)| (other.as_str(), claims)));
         for conflict in found.difference(&self.told) {
             tell(plane, conflict);
         }
         self.told = found;
+        self.asked = written.is_ok().then_some(ours);
     }
 }
 

@@ -104,7 +104,7 @@ fn keep(mut proxy: Proxy, mut conflicts: Conflicts, plane: &PlaneHandle, network
     let mut others_differ = false;
     loop {
         is_due |= proxy.follow(&plane.head().store);
-        let looks = is_due || std::mem::take(&mut others_differ);
+        let may_differ = is_due || others_differ;
         if is_due {
             let applied = network.apply(proxy.ruleset());
             is_due = applied.is_err();
@@ -112,9 +112,11 @@ fn keep(mut proxy: Proxy, mut conflicts: Conflicts, plane: &PlaneHandle, network
                 say(format_args!("the rules of Services could not be applied: {error}"));
             }
         }
-        if looks {
-            conflicts.look(plane, &proxy.claims());
+        let claims = may_differ.then(|| proxy.claims());
+        if let Some(claims) = claims.filter(|claims| others_differ || conflicts.differs(claims)) {
+            conflicts.look(plane, claims);
         }
+        others_differ = false;
         let wait = if is_due { APPLY_AGAIN } else { Duration::MAX };
         let mut next = match inbox.recv_timeout(wait) {
             Ok(news) => Some(news),
