@@ -165,6 +165,38 @@ pub fn ip(at: Path, text: &str, errors: &mut Errors) {
     }
 }
 
+/// `10.0.0.0/8`.
+pub fn is_cidr(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let is_number = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
+    let bits_max = match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    is_number && bits.parse::<u32>().is_ok_and(|bits| bits <= bits_max)
+}
+
+/// An address that others are sent to: not one that means something else on each machine.
+pub fn endpoint_ip(at: Path, text: &str, errors: &mut Errors) {
+    let Ok(address) = text.parse::<IpAddr>() else { return ip(at, text, errors) };
+    let (is_local, is_local_multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    let unspecified = format!("may not be unspecified ({text})");
+    for (is_wrong, detail) in [
+        (address.is_unspecified(), unspecified.as_str()),
+        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (is_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (is_local_multicast, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    ] {
+        if is_wrong {
+            at.invalid(errors, text, detail);
+        }
+    }
+}
+
 pub fn int_or_string(value: &IntOrString) -> Value {
     match value {
         IntOrString::Int(number) => json!(number),

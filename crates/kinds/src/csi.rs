@@ -140,7 +140,7 @@ fn audiences(object: &Object, _now: jiff::Timestamp) -> Value {
 
 const DRIVER_NAME_MAX: usize = 63;
 
-fn driver_name(at: Path, name: &str, errors: &mut Errors) {
+pub fn driver_name(at: Path, name: &str, errors: &mut Errors) {
     if name.is_empty() {
         at.required(errors, "");
     }
@@ -219,9 +219,16 @@ impl Behavior for CSINode {
                 driver.allocatable.as_ref().and_then(|a| a.count),
                 errors,
             );
-            for key in list(&driver.topology_keys) {
+            let keys = list(&driver.topology_keys);
+            for (index, key) in keys.iter().enumerate() {
+                if key.is_empty() {
+                    at.required(errors, "");
+                }
+                if keys[..index].contains(key) {
+                    at.duplicate(errors, key.as_str());
+                }
                 for message in qualified_name(key) {
-                    at.child("topologyKeys").invalid(errors, key.as_str(), message);
+                    at.invalid(errors, json!(keys), message);
                 }
             }
         }
@@ -230,7 +237,7 @@ impl Behavior for CSINode {
             if let Some(now) = self.spec.drivers.iter().find(|one| one.name == before.name)
                 && (now.node_id != before.node_id || now.topology_keys != before.topology_keys)
             {
-                at.invalid(errors, json!(now), FIELD_IS_IMMUTABLE);
+                Path::root("CSINodeDriver").invalid(errors, json!(now), FIELD_IS_IMMUTABLE);
             }
         }
     }

@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::Endpoints;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::Value;
-use stead_api::names::{dns1123_label, qualified_name};
+use stead_api::names::{dns1123_label, dns1123_subdomain, qualified_name};
 use stead_api::object::Fields;
 use stead_api::{Errors, Object};
 
-use crate::check::{ip, list, name, one_of, port_number, text};
+use crate::check::{endpoint_ip, list, name, one_of, port_number, text};
 use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::{each, set, set_text};
 use crate::names::names;
@@ -73,8 +73,10 @@ impl Behavior for Endpoints {
             for (field, addresses) in [("addresses", ready), ("notReadyAddresses", waiting)] {
                 let all = at.child(field);
                 for (place, address) in addresses.iter().enumerate() {
-                    ip(all.index(place).child("ip"), &address.ip, errors);
-                    name(all.index(place).child("hostname"), text(&address.hostname), dns1123_label, errors);
+                    let at = all.index(place);
+                    endpoint_ip(at.child("ip"), &address.ip, errors);
+                    name(at.child("hostname"), text(&address.hostname), dns1123_label, errors);
+                    name(at.child("nodeName"), text(&address.node_name), dns1123_subdomain, errors);
                 }
             }
             let ports = list(&subset.ports);
@@ -87,6 +89,7 @@ impl Behavior for Endpoints {
                 }
                 port_number(at.child("port"), port.port.into(), errors);
                 one_of(at.child("protocol"), text(&port.protocol), &["SCTP", "TCP", "UDP"], false, errors);
+                name(at.child("appProtocol"), text(&port.app_protocol), qualified_name, errors);
             }
         }
     }
@@ -119,6 +122,7 @@ impl Behavior for EndpointSlice {
                 check_address(at.child("addresses").index(place), &self.address_type, address, errors);
             }
             name(at.child("hostname"), text(&endpoint.hostname), dns1123_label, errors);
+            name(at.child("nodeName"), text(&endpoint.node_name), dns1123_subdomain, errors);
         }
         let ports = list(&self.ports);
         if ports.len() > PORTS_MAX {
@@ -147,8 +151,25 @@ fn check_address(at: Path, family: &str, address: &str, errors: &mut Errors) {
         "IPv6" if !parsed.is_some_and(|found| found.is_ipv6()) => {
             at.invalid(errors, address, "must be an IPv6 address");
         }
-        "FQDN" => name(at, address, stead_api::names::dns1123_subdomain, errors),
+        "IPv4" | "IPv6" => endpoint_ip(at, address, errors),
+        "FQDN" => domain(at, address, errors),
         _ => {}
+    }
+}
+
+/// A full name of at least two parts; the dot at its end may be there.
+fn domain(at: Path, text: &str, errors: &mut Errors) {
+    let bare = text.strip_suffix('.').unwrap_or(text);
+    if bare.is_empty() {
+        return at.required(errors, "");
+    }
+    let found = dns1123_subdomain(bare);
+    let is_name = found.is_empty();
+    for message in found {
+        at.invalid(errors, bare, message);
+    }
+    if is_name && !bare.contains('.') {
+        at.invalid(errors, bare, "should be a domain with at least two segments separated by dots");
     }
 }
 
@@ -211,6 +232,44 @@ mod tests {
         assert_eq!(ports(&object, jiff::Timestamp::UNIX_EPOCH), "80");
         let empty = serde_json::from_value(json!({"metadata": {}})).expect("decodes");
         assert_eq!(endpoints(&empty), "<none>");
+    }
+
+    #[test]
+    fn addresses_mean_the_same_everywhere() {
+        let value = json!({"metadata": {"name": "a", "namespace": "b"}, "subsets": [{
+            "addresses": [{"ip": "127.0.0.1"}, {"ip": "169.254.169.254"}, {"ip": "224.0.0.1"}, {"ip": "10.0.0.1", "nodeName": "n*"}],
+            "ports": [{"port": 1, "protocol": "TCP", "appProtocol": "https"}]}]});
+        let errors = ENDPOINTS.check(&value, None).expect("decodes").errors;
+        let found: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+        let at = "subsets[0].addresses";
+        assert_eq!(
+            found[..3],
+            [
+                format!(
+                    "{at}[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"
+                ),
+                format!(
+                    "{at}[1].ip: Invalid value: \"169.254.169.254\": may not be in the link-local range (169.254.0.0/16, fe80::/10)"
+                ),
+                format!(
+                    "{at}[2].ip: Invalid value: \"224.0.0.1\": may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
+                ),
+            ]
+        );
+        assert!(found[3].starts_with("subsets[0].addresses[3].nodeName: Invalid value: \"n*\""), "{found:?}");
+    }
+
+    #[test]
+    fn names_have_two_parts_and_may_end_in_a_dot() {
+        let value = json!({"metadata": {"name": "a", "namespace": "b"}, "addressType": "FQDN",
+            "endpoints": [{"addresses": ["example.com.", "example"]}], "ports": []});
+        let errors = ENDPOINTSLICE.check(&value, None).expect("decodes").errors;
+        assert_eq!(
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "endpoints[0].addresses[1]: Invalid value: \"example\": should be a domain with at least two segments separated by dots"
+            ]
+        );
     }
 
     #[test]

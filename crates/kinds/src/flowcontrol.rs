@@ -158,37 +158,77 @@ fn validate_rule(at: Path, rule: &PolicyRulesWithSubjects, errors: &mut Errors) 
     for (index, rule) in resources.iter().enumerate() {
         let all = at.child("resourceRules");
         let at = all.index(index);
-        for (field, values, what) in [
-            ("verbs", &rule.verbs, "resourceRules must contain at least one value"),
-            ("apiGroups", &rule.api_groups, "resource rules must supply at least one api group"),
-            ("resources", &rule.resources, "resource rules must supply at least one resource"),
+        for (field, values, what, others) in [
+            ("verbs", &rule.verbs, "resourceRules must contain at least one value", "verbs"),
+            ("apiGroups", &rule.api_groups, "resource rules must supply at least one api group", "api groups"),
+            ("resources", &rule.resources, "resource rules must supply at least one resource", "resources"),
         ] {
-            required_list(at.child(field), values, what, errors);
+            required_list(at.child(field), values, what, others, errors);
         }
-        if list(&rule.namespaces).is_empty() && rule.cluster_scope != Some(true) {
-            at.child("namespaces")
-                .required(errors, "resource rules that are not cluster scoped must supply at least one namespace");
-        }
+        known_verbs(at.child("verbs"), &rule.verbs, errors);
+        validate_namespaces(at.child("namespaces"), list(&rule.namespaces), rule.cluster_scope == Some(true), errors);
     }
     for (index, rule) in others.iter().enumerate() {
         let all = at.child("nonResourceRules");
         let at = all.index(index);
-        required_list(at.child("verbs"), &rule.verbs, "verbs must contain at least one value", errors);
-        required_list(
-            at.child("nonResourceURLs"),
-            &rule.non_resource_urls,
-            "nonResourceURLs must contain at least one value",
-            errors,
-        );
+        required_list(at.child("verbs"), &rule.verbs, "verbs must contain at least one value", "verbs", errors);
+        known_verbs(at.child("verbs"), &rule.verbs, errors);
+        let paths = &rule.non_resource_urls;
+        let detail = "nonResourceURLs must contain at least one value";
+        required_list(at.child("nonResourceURLs"), paths, detail, "non-resource URLs", errors);
+        for (index, path) in paths.iter().enumerate().filter(|_| !paths.iter().any(|path| path == "*")) {
+            validate_path(at.child("nonResourceURLs").index(index), path, errors);
+        }
     }
 }
 
-fn required_list(at: Path, values: &[String], detail: &str, errors: &mut Errors) {
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
+
+fn required_list(at: Path, values: &[String], detail: &str, others: &str, errors: &mut Errors) {
     if values.is_empty() {
         at.required(errors, detail);
     } else if values.len() > 1 && values.iter().any(|value| value == "*") {
-        at.invalid(errors, json!(values), "if '*' is present, must not specify other values");
+        at.invalid(errors, json!(values), format!("if '*' is present, must not specify other {others}"));
     }
+}
+
+fn known_verbs(at: Path, verbs: &[String], errors: &mut Errors) {
+    let is_any = verbs.iter().any(|verb| verb == "*");
+    if !is_any && verbs.iter().any(|verb| !VERBS.contains(&verb.as_str())) {
+        at.not_supported(errors, json!(verbs), VERBS);
+    }
+}
+
+fn validate_namespaces(at: Path, namespaces: &[String], is_cluster: bool, errors: &mut Errors) {
+    let is_any = namespaces.iter().any(|namespace| namespace == "*");
+    if namespaces.is_empty() && !is_cluster {
+        at.required(errors, "resource rules that are not cluster scoped must supply at least one namespace");
+    } else if is_any && namespaces.len() > 1 {
+        at.invalid(errors, json!(namespaces), "if '*' is present, must not specify other namespaces");
+    }
+    for (index, namespace) in namespaces.iter().enumerate().filter(|(_, namespace)| *namespace != "*") {
+        for message in dns1123_label(namespace) {
+            let detail = format!("each member of this list must be '*' or a DNS-1123 label; {message}");
+            at.index(index).invalid(errors, namespace.as_str(), detail);
+        }
+    }
+}
+
+/// A path, or all that begin with one.
+fn validate_path(at: Path, path: &str, errors: &mut Errors) {
+    let all = path.strip_suffix("/*");
+    let detail = match path {
+        "" => "must not be empty",
+        "/" => return,
+        _ if !path.starts_with('/') => "must start with slash",
+        _ if path.contains(' ') => "must not contain white-space",
+        _ if path.contains("//") => "must not contain double slash",
+        _ if path.strip_suffix('*').unwrap_or(path).contains('*') || (path.ends_with('*') && all.is_none()) => {
+            "wildcard can only do suffix matching"
+        }
+        _ => return,
+    };
+    at.invalid(errors, path, detail);
 }
 
 fn validate_subject(at: Path, subject: &Subject, errors: &mut Errors) {
@@ -279,6 +319,20 @@ impl Behavior for PriorityLevelConfiguration {
     }
 }
 
+const QUEUES_MAX: i32 = 10_000_000;
+/// How many bits of a flow's hash are fair.
+const ENTROPY_BITS_MAX: i32 = 60;
+
+/// How many bits of a hash it takes to deal a hand, by a quick estimate.
+fn entropy_bits(queues: i32, hand: i32) -> i32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most 31 bits for each of few cards; more are over the limit"
+    )]
+    let bits = (f64::from(queues.max(1)).log2() * f64::from(hand)).ceil() as i32;
+    bits
+}
+
 fn validate_limited(at: Path, limited: &LimitedPriorityLevelConfiguration, errors: &mut Errors) {
     not_negative(at.child("nominalConcurrencyShares"), limited.nominal_concurrency_shares, errors);
     if let Some(percent) = limited.lendable_percent.filter(|percent| !(0..=100).contains(percent)) {
@@ -303,12 +357,82 @@ fn validate_limited(at: Path, limited: &LimitedPriorityLevelConfiguration, error
                     at.child(field).invalid(errors, number, "must be positive");
                 }
             }
+            if queues > QUEUES_MAX {
+                at.child("queues").invalid(errors, queues, format!("must not be greater than {QUEUES_MAX}"));
+            }
             if hand > queues {
                 let detail = format!("should not be greater than queues ({queues})");
+                at.child("handSize").invalid(errors, hand, detail);
+            } else if entropy_bits(queues, hand) > ENTROPY_BITS_MAX {
+                let detail = format!(
+                    "required entropy bits of deckSize {queues} and handSize {hand} should not be greater than {ENTROPY_BITS_MAX}"
+                );
                 at.child("handSize").invalid(errors, hand, detail);
             }
         }
         ("Reject", None) => {}
         (other, _) => one_of(response.child("type"), other, &["Queue", "Reject"], false, errors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(kind: &Kind, spec: Value) -> Vec<String> {
+        let value = json!({"metadata": {"name": "a"}, "spec": spec});
+        let found = kind.check(&value, None).expect("decodes").errors;
+        found.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rules_name_what_there_is() {
+        let rule =
+            json!({"verbs": ["feed"], "apiGroups": ["*", "a"], "resources": ["pods"], "namespaces": ["foo", "*"]});
+        let paths = json!({"verbs": ["*"], "nonResourceURLs": ["healthz", "/a//b", "/a*", "/a/*", "/"]});
+        let spec = json!({"matchingPrecedence": 5, "priorityLevelConfiguration": {"name": "x"}, "rules": [{
+            "subjects": [{"kind": "User", "user": {"name": "*"}}], "resourceRules": [rule], "nonResourceRules": [paths]}]});
+        let (on, to) = ("spec.rules[0].resourceRules[0]", "spec.rules[0].nonResourceRules[0].nonResourceURLs");
+        assert_eq!(
+            errors(&FLOWSCHEMA, spec),
+            [
+                format!(
+                    "{on}.apiGroups: Invalid value: [\"*\",\"a\"]: if '*' is present, must not specify other api groups"
+                ),
+                format!(
+                    "{on}.verbs: Unsupported value: [\"feed\"]: supported values: \"create\", \"delete\", \"deletecollection\", \
+                     \"get\", \"list\", \"patch\", \"proxy\", \"update\", \"watch\""
+                ),
+                format!(
+                    "{on}.namespaces: Invalid value: [\"foo\",\"*\"]: if '*' is present, must not specify other namespaces"
+                ),
+                format!("{to}[0]: Invalid value: \"healthz\": must start with slash"),
+                format!("{to}[1]: Invalid value: \"/a//b\": must not contain double slash"),
+                format!("{to}[2]: Invalid value: \"/a*\": wildcard can only do suffix matching"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hand_takes_no_more_bits_than_a_hash_has() {
+        let level = |queues: i32, hand: i32| {
+            errors(
+                &PRIORITYLEVELCONFIGURATION,
+                json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 1, "limitResponse": {"type": "Queue",
+                    "queuing": {"queues": queues, "handSize": hand, "queueLengthLimit": 1}}}}),
+            )
+        };
+        let at = "spec.limited.limitResponse.queuing";
+        assert_eq!(level(128, 8), [] as [&str; 0]);
+        assert_eq!(
+            level(128, 10),
+            [format!(
+                "{at}.handSize: Invalid value: 10: required entropy bits of deckSize 128 and handSize 10 should not be greater than 60"
+            )]
+        );
+        assert_eq!(
+            level(20_000_000, 1),
+            [format!("{at}.queues: Invalid value: 20000000: must not be greater than 10000000")]
+        );
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
-use serde_json::Value;
+use serde_json::{Value, json};
 use stead_api::names::{label_value, qualified_name};
 use stead_api::object::Fields;
 use stead_api::{Errors, Object};
 
-use crate::check::{list, one_of, required_name, text};
+use crate::check::{is_cidr, list, one_of, required_name, text};
 use crate::columns::{self, AGE_COLUMN, NAME_COLUMN, wide};
 use crate::fill::{object_or_new, quantities, set};
 use crate::names::names;
@@ -43,7 +43,9 @@ impl Behavior for Node {
         let Some(spec) = &self.spec else { return };
         let mut seen = BTreeSet::new();
         for (index, taint) in list(&spec.taints).iter().enumerate() {
-            let all = at.child("taints");
+            // Upstream's path, which is not where taints are.
+            let all = Path::root("metadata");
+            let all = all.child("taints");
             let at = all.index(index);
             required_name(at.child("key"), &taint.key, qualified_name, errors);
             for message in label_value(text(&taint.value)) {
@@ -55,6 +57,7 @@ impl Behavior for Node {
                 at.duplicate(errors, format!("{}:{}", taint.key, taint.effect));
             }
         }
+        validate_networks(at.child("podCIDRs"), list(&spec.pod_cidrs), errors);
         let before = old.and_then(|old| old.spec.as_ref());
         let changed = |new: &Option<String>, old: &Option<String>| !text(old).is_empty() && text(new) != text(old);
         if before.is_some_and(|before| changed(&spec.provider_id, &before.provider_id)) {
@@ -64,6 +67,21 @@ impl Behavior for Node {
         if before.is_some_and(|before| changed(&spec.pod_cidr, &before.pod_cidr)) {
             at.child("podCIDRs").forbidden(errors, "node updates may not change podCIDR except from \"\" to valid");
         }
+    }
+}
+
+/// At most one network of each family.
+fn validate_networks(at: Path, networks: &[String], errors: &mut Errors) {
+    for (index, _) in networks.iter().enumerate().filter(|(_, network)| !is_cidr(network)) {
+        at.index(index).invalid(errors, json!(networks), "must be valid CIDR");
+    }
+    let is_v6: BTreeSet<bool> = networks.iter().map(|network| network.contains(':')).collect();
+    if networks.len() > 1 && (is_v6.len() < 2 || networks.len() > 2) {
+        at.invalid(errors, json!(networks), "may specify no more than one CIDR for each IP family");
+    }
+    for (index, network) in networks.iter().enumerate().filter(|(index, network)| networks[..*index].contains(network))
+    {
+        at.index(index).duplicate(errors, network.as_str());
     }
 }
 
@@ -149,8 +167,8 @@ mod tests {
         assert_eq!(
             errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
-                "spec.taints[0].key: Required value",
-                "spec.taints[0].effect: Unsupported value: \"Never\": supported values: \"NoExecute\", \"NoSchedule\", \"PreferNoSchedule\"",
+                "metadata.taints[0].key: Required value",
+                "metadata.taints[0].effect: Unsupported value: \"Never\": supported values: \"NoExecute\", \"NoSchedule\", \"PreferNoSchedule\"",
             ]
         );
     }

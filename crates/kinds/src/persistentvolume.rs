@@ -13,6 +13,7 @@ use crate::path::Path;
 use crate::persistentvolumeclaim::{
     CLASS_ANNOTATION, access_modes_text, add_finalizer, phase, unset, validate_access_modes,
 };
+use crate::template::sources::{self, Owner};
 use crate::template::{affinity, volumes};
 use crate::{Behavior, Column, Hooks, Kind, Subresource};
 
@@ -53,6 +54,7 @@ impl Behavior for PersistentVolume {
             set_text(spec, "persistentVolumeReclaimPolicy", "Retain");
             set_text(spec, "volumeMode", "Filesystem");
             quantities(spec, "capacity");
+            sources::default(spec);
             if let Some(path) = object(spec, "hostPath") {
                 set(path, "type", "");
             }
@@ -77,7 +79,7 @@ impl Behavior for PersistentVolume {
         if old == Some(spec) {
             return;
         }
-        validate_spec(at, spec, errors);
+        validate_spec(at, text(&self.metadata.name), spec, errors);
         if let Some(old) = old {
             validate_update(at, spec, old, errors);
         }
@@ -100,19 +102,14 @@ fn sources(spec: &PersistentVolumeSpec) -> serde_json::Map<String, Value> {
     fields
 }
 
-fn validate_spec(at: Path, spec: &PersistentVolumeSpec, errors: &mut Errors) {
+fn validate_spec(at: Path, volume: &str, spec: &PersistentVolumeSpec, errors: &mut Errors) {
     if list(&spec.access_modes).is_empty() {
         at.child("accessModes").required(errors, "");
     }
     validate_access_modes(at.child("accessModes"), list(&spec.access_modes), errors);
     validate_capacity(at.child("capacity"), spec, errors);
-    let sources = sources(spec);
-    if sources.is_empty() {
-        at.required(errors, "must specify a volume type");
-    }
-    for extra in sources.keys().skip(1) {
-        at.child(extra).forbidden(errors, "may not specify more than 1 volume type");
-    }
+    let sources = Value::Object(sources(spec));
+    sources::validate(at, &sources, Owner::Persistent(volume), errors);
     let policy = text(&spec.persistent_volume_reclaim_policy);
     one_of(at.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"], true, errors);
     if let Some(path) = &spec.host_path {
@@ -155,7 +152,8 @@ fn validate_capacity(at: Path, spec: &PersistentVolumeSpec, errors: &mut Errors)
     let capacity = spec.capacity.as_ref().unwrap_or(&empty);
     if capacity.is_empty() {
         at.required(errors, "");
-    } else if capacity.len() > 1 || !capacity.contains_key("storage") {
+    }
+    if capacity.len() != 1 || !capacity.contains_key("storage") {
         at.not_supported(errors, json!(capacity), &["storage"]);
     }
     for (name, amount) in capacity {
@@ -168,7 +166,14 @@ fn validate_capacity(at: Path, spec: &PersistentVolumeSpec, errors: &mut Errors)
 }
 
 fn validate_update(at: Path, new: &PersistentVolumeSpec, old: &PersistentVolumeSpec, errors: &mut Errors) {
-    if !semantically_equal(&Value::Object(sources(new)), &Value::Object(sources(old))) {
+    let (mut now, before) = (Value::Object(sources(new)), Value::Object(sources(old)));
+    // How a driver grows the volume may be said later.
+    if before["csi"]["controllerExpandSecretRef"].is_null()
+        && let Some(csi) = object(&mut now, "csi")
+    {
+        put(csi, "controllerExpandSecretRef", None);
+    }
+    if !semantically_equal(&now, &before) {
         let detail = "spec.persistentvolumesource is immutable after creation";
         at.child("persistentvolumesource").forbidden(errors, detail);
     }
@@ -275,6 +280,7 @@ mod tests {
             [
                 "spec.accessModes: Required value",
                 "spec.capacity: Required value",
+                "spec.capacity: Unsupported value: {}: supported values: \"storage\"",
                 "spec: Required value: must specify a volume type"
             ]
         );
@@ -288,6 +294,14 @@ mod tests {
         let stored =
             Object::of_value(Key::new("persistentvolumes", "", "pv1"), &old, &PERSISTENTVOLUME.stored_fields())
                 .expect("an object");
+        let csi = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            "csi": {"driver": "d", "volumeHandle": "h"}});
+        let (old_csi, _) = volume(csi);
+        let mut new_csi = old_csi.clone();
+        new_csi["spec"]["csi"]["controllerExpandSecretRef"] = json!({"name": "s", "namespace": "n"});
+        let key = Key::new("persistentvolumes", "", "pv1");
+        let stored_csi = Object::of_value(key, &old_csi, &PERSISTENTVOLUME.stored_fields()).expect("an object");
+        assert!(PERSISTENTVOLUME.check(&new_csi, Some(&stored_csi)).expect("decodes").errors.is_empty());
         let mut new = old.clone();
         new["spec"]["hostPath"]["path"] = "/other".into();
         let errors = PERSISTENTVOLUME.check(&new, Some(&stored)).expect("decodes").errors;

@@ -83,6 +83,9 @@ impl Behavior for Pod {
         if old_spec == Some(spec) {
             return;
         }
+        let annotations = Path::root("metadata");
+        let annotations = annotations.child("annotations");
+        template::security::validate_annotations(annotations, self.metadata.annotations.as_ref(), spec, errors);
         validate_pod_spec(at, spec, errors);
         match old_spec {
             Some(old_spec) => update::validate(at, spec, old_spec, errors),

@@ -1,15 +1,16 @@
 //! RuntimeClass.
 
 use k8s_openapi::api::node::v1::RuntimeClass;
-use serde_json::Value;
+use serde_json::{Value, json};
 use stead_api::Errors;
 use stead_api::names::dns1123_label;
 
-use crate::check::{NOT_NEGATIVE, label_map, quantity, required_name};
+use crate::check::{NOT_NEGATIVE, label_map, list, quantity, required_name};
 use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::{object, quantities};
 use crate::names::names;
 use crate::path::Path;
+use crate::template::affinity::validate_toleration;
 use crate::{Behavior, Hooks, Kind};
 
 pub const RUNTIMECLASS: Kind = Kind {
@@ -59,6 +60,13 @@ impl Behavior for RuntimeClass {
         if let Some(scheduling) = &self.scheduling {
             let at = Path::root("scheduling");
             label_map(at.child("nodeSelector"), scheduling.node_selector.as_ref(), errors);
+            let (at, tolerations) = (at.child("tolerations"), list(&scheduling.tolerations));
+            for (index, toleration) in tolerations.iter().enumerate() {
+                validate_toleration(at.child("tolerations").index(index), toleration, errors);
+                if tolerations[..index].contains(toleration) {
+                    at.index(index).duplicate(errors, json!(toleration));
+                }
+            }
         }
     }
 }

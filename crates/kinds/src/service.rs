@@ -9,7 +9,7 @@ use stead_api::Errors;
 use stead_api::names::dns1123_subdomain;
 use stead_api::object::Fields;
 
-use crate::check::{ip, label_map, list, name, one_of, text};
+use crate::check::{endpoint_ip, ip, label_map, list, name, one_of, text};
 use crate::fill::{each, object, object_or_new, put, set, set_number, set_text};
 use crate::names::{self, names};
 use crate::path::Path;
@@ -306,7 +306,7 @@ fn validate_addresses(at: Path, spec: &ServiceSpec, errors: &mut Errors) {
         }
     }
     for (index, address) in list(&spec.external_ips).iter().enumerate() {
-        ip(at.child("externalIPs").index(index), address, errors);
+        endpoint_ip(at.child("externalIPs").index(index), address, errors);
     }
     let families = list(&spec.ip_families);
     for (index, family) in families.iter().enumerate() {
@@ -335,6 +335,7 @@ fn validate_policies(at: Path, spec: &ServiceSpec, errors: &mut Errors) {
         let internal = text(&spec.internal_traffic_policy);
         one_of(at.child("internalTrafficPolicy"), internal, &["Cluster", "Local"], false, errors);
     }
+    validate_ranges(at.child("loadBalancerSourceRanges"), list(&spec.load_balancer_source_ranges), errors);
     let distributions = ["PreferClose", "PreferSameNode", "PreferSameZone"];
     one_of(at.child("trafficDistribution"), text(&spec.traffic_distribution), &distributions, true, errors);
     if r#type != "LoadBalancer" {
@@ -349,9 +350,22 @@ fn validate_policies(at: Path, spec: &ServiceSpec, errors: &mut Errors) {
         }
     }
     let health = spec.health_check_node_port.unwrap_or(0);
+    if health < 0 {
+        at.child("healthCheckNodePort").invalid(errors, health, "must be greater than or equal to 0");
+    }
     if health != 0 && !(r#type == "LoadBalancer" && external == "Local") {
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         at.child("healthCheckNodePort").invalid(errors, health, detail);
+    }
+}
+
+/// Networks from which a load balancer takes connections.
+fn validate_ranges(at: Path, ranges: &[String], errors: &mut Errors) {
+    for (index, range) in ranges.iter().enumerate() {
+        if !crate::check::is_cidr(range.trim()) {
+            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+            at.index(index).invalid(errors, range.as_str(), detail);
+        }
     }
 }
 

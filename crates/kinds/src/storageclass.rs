@@ -1,11 +1,14 @@
 //! StorageClass (V-03, V-04).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::TopologySelectorTerm;
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::Value;
 use stead_api::names::qualified_name;
 use stead_api::{Errors, Object};
 
-use crate::check::{FIELD_IS_IMMUTABLE, one_of, required_name, text};
+use crate::check::{FIELD_IS_IMMUTABLE, list, one_of, required_name, text};
 use crate::columns::{self, AGE_COLUMN};
 use crate::fill::set_text;
 use crate::names::names;
@@ -56,9 +59,8 @@ impl Behavior for StorageClass {
     fn validate(&self, old: Option<&Self>, errors: &mut Errors) {
         let lower = |text: &str| qualified_name(&text.to_lowercase());
         required_name(Path::root("provisioner"), &self.provisioner, lower, errors);
-        if self.parameters.as_ref().is_some_and(|parameters| parameters.contains_key("")) {
-            Path::root("parameters").invalid(errors, "", "field can not be empty.");
-        }
+        validate_parameters(self.parameters.as_ref(), errors);
+        validate_topologies(list(&self.allowed_topologies), errors);
         one_of(Path::root("reclaimPolicy"), text(&self.reclaim_policy), &["Delete", "Retain"], true, errors);
         let modes = ["Immediate", "WaitForFirstConsumer"];
         one_of(Path::root("volumeBindingMode"), text(&self.volume_binding_mode), &modes, false, errors);
@@ -78,11 +80,79 @@ impl Behavior for StorageClass {
     }
 }
 
+fn validate_parameters(parameters: Option<&BTreeMap<String, String>>, errors: &mut Errors) {
+    const COUNT_MAX: usize = 512;
+    const BYTES_MAX: usize = 256 * 1024;
+    let (at, Some(parameters)) = (Path::root("parameters"), parameters) else { return };
+    if parameters.len() > COUNT_MAX {
+        return at.too_long(errors, COUNT_MAX);
+    }
+    if parameters.contains_key("") {
+        at.invalid(errors, "", "field can not be empty.");
+    }
+    if parameters.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > BYTES_MAX {
+        at.too_long(errors, BYTES_MAX);
+    }
+}
+
+/// Each key once in a term, each value once for a key, and no term twice.
+fn validate_topologies(terms: &[TopologySelectorTerm], errors: &mut Errors) {
+    let mut seen: Vec<BTreeMap<&str, BTreeSet<&str>>> = vec![BTreeMap::new(); terms.len()];
+    for (index, term) in terms.iter().enumerate() {
+        let all = Path::root("allowedTopologies");
+        let term_at = all.index(index);
+        let at = term_at.child("matchLabelExpressions");
+        let mut keys = BTreeMap::new();
+        for (index, requirement) in list(&term.match_label_expressions).iter().enumerate() {
+            let at = at.index(index);
+            if requirement.values.is_empty() {
+                at.child("values").required(errors, "");
+            }
+            let mut values = BTreeSet::new();
+            for (index, value) in requirement.values.iter().enumerate() {
+                if !values.insert(value.as_str()) {
+                    at.child("values").index(index).duplicate(errors, value.as_str());
+                }
+            }
+            for message in qualified_name(&requirement.key) {
+                at.child("key").invalid(errors, requirement.key.as_str(), message);
+            }
+            if keys.insert(requirement.key.as_str(), values).is_some() {
+                at.child("key").duplicate(errors, requirement.key.as_str());
+            }
+        }
+        for _ in seen.iter().filter(|before| **before == keys) {
+            at.duplicate(errors, "");
+        }
+        seen.push(keys);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
     use stead_api::Key;
+
+    #[test]
+    fn a_topology_says_everything_once() {
+        let value = json!({"metadata": {"name": "a"}, "provisioner": "p", "volumeBindingMode": "Immediate",
+            "allowedTopologies": [
+                {"matchLabelExpressions": [{"key": "k", "values": ["a", "a"]}, {"key": "k", "values": []}]},
+                {"matchLabelExpressions": [{"key": "z", "values": ["b"]}]},
+                {"matchLabelExpressions": [{"key": "z", "values": ["b"]}]}]});
+        let errors = STORAGECLASS.check(&value, None).expect("decodes").errors;
+        let at = "allowedTopologies[0].matchLabelExpressions";
+        assert_eq!(
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                format!("{at}[0].values[1]: Duplicate value: \"a\""),
+                format!("{at}[1].values: Required value"),
+                format!("{at}[1].key: Duplicate value: \"k\""),
+                "allowedTopologies[2].matchLabelExpressions: Duplicate value: \"\"".into(),
+            ]
+        );
+    }
 
     #[test]
     fn a_class_is_filled_in_and_stays() {

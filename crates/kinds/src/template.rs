@@ -8,9 +8,11 @@ pub mod ephemeral;
 pub mod probes;
 pub mod resources;
 pub mod security;
+pub mod sources;
 pub mod validate;
 pub mod volumes;
 pub mod warnings;
+mod windows;
 
 pub use defaults::{default_pod_spec, default_template};
 pub use validate::{validate_pod_spec, validate_template};

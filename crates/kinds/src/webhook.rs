@@ -13,9 +13,9 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use serde_json::{Value, json};
 use stead_api::Errors;
-use stead_api::names::qualified_name;
+use stead_api::names::{dns1035_label, qualified_name};
 
-use crate::check::{label_selector, list, one_of, port_number, text};
+use crate::check::{label_selector, list, one_of, text};
 use crate::columns::{self, AGE_COLUMN, NAME_COLUMN};
 use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::{dns1123_subdomain, names};
@@ -175,7 +175,9 @@ pub(crate) fn validate_rule(at: Path, rule: &RuleWithOperations, errors: &mut Er
         );
     }
     for (index, operation) in operations.iter().enumerate() {
-        one_of(at.child("operations").index(index), operation, &known, false, errors);
+        if !known.contains(&operation.as_str()) {
+            at.child("operations").index(index).not_supported(errors, operation.as_str(), &known);
+        }
     }
     for (field, values, plural) in [
         ("apiGroups", list(&rule.api_groups), "API groups"),
@@ -203,9 +205,14 @@ fn validate_resources(at: Path, resources: &[String], errors: &mut Errors) {
     if all && resources.len() > 1 {
         at.invalid(errors, json!(resources), "if '*/*' is present, must not specify other resources");
     }
+    let has_kinds = resources.iter().any(|one| !one.is_empty() && one != "*" && !one.contains('/'));
+    if resources.iter().any(|one| one == "*") && has_kinds {
+        let detail = "if '*' is present, must not specify other resources without subresources";
+        at.invalid(errors, json!(resources), detail);
+    }
     for (index, one) in resources.iter().enumerate() {
         let Some((resource, sub)) = one.split_once('/') else { continue };
-        let others = |want: String| resources.contains(&want);
+        let others = |want: String| resources[..index].contains(&want);
         if sub != "*" && others(format!("{resource}/*")) {
             let detail = format!("if '{resource}/*' is present, must not specify {one}");
             at.index(index).invalid(errors, one.as_str(), detail);
@@ -246,10 +253,37 @@ pub(crate) fn validate_service(
     }
     let port = port.unwrap_or(443);
     if !(1..=65535).contains(&port) {
-        port_number(at.child("port"), port.into(), errors);
+        let detail = "port is not valid: must be between 1 and 65535, inclusive";
+        at.child("port").invalid(errors, port, detail);
     }
-    if let Some(path) = path.filter(|path| !path.starts_with('/')) {
-        at.child("path").invalid(errors, path, "must start with a '/'");
+    if let Some(path) = path {
+        validate_path(at.child("path"), path, errors);
+    }
+}
+
+/// A path of parts that are names.
+fn validate_path(at: Path, path: &str, errors: &mut Errors) {
+    if path == "/" || path.is_empty() {
+        return;
+    }
+    if path == "//" {
+        return at.invalid(errors, path, "segment[0] may not be empty");
+    }
+    if !path.starts_with('/') {
+        at.invalid(errors, path, "must start with a '/'");
+    }
+    let mut inner = path.chars();
+    inner.next();
+    let inner = inner.as_str();
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    for (index, segment) in inner.split('/').enumerate() {
+        if segment.is_empty() {
+            at.invalid(errors, path, format!("segment[{index}] may not be empty"));
+            continue;
+        }
+        for message in dns1123_subdomain(segment) {
+            at.invalid(errors, path, format!("segment[{index}]: {message}"));
+        }
     }
 }
 
@@ -281,6 +315,9 @@ fn validate_versions(at: Path, versions: &[String], errors: &mut Errors) {
     }
     let mut seen = BTreeSet::new();
     for (index, version) in versions.iter().enumerate() {
+        for message in dns1035_label(version) {
+            at.index(index).invalid(errors, version.as_str(), message);
+        }
         if !seen.insert(version) {
             at.index(index).invalid(errors, version.as_str(), "duplicate version");
         }
@@ -332,6 +369,21 @@ mod tests {
         assert_eq!(errors, Vec::<String>::new());
         assert_eq!(value["webhooks"][0]["timeoutSeconds"], 10);
         assert_eq!(value["webhooks"][0]["clientConfig"]["service"]["port"], 443);
+        let (_, errors) = check(
+            json!({"name": "a.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1", "0v"],
+            "clientConfig": {"service": {"name": "s", "namespace": "n", "path": "/a//b/", "port": 70000}},
+            "rules": [{"operations": [""], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["a/b", "a/*", "*", "c"]}]}),
+        );
+        assert_eq!(
+            errors[..4],
+            [
+                "webhooks[0].rules[0].operations[0]: Unsupported value: \"\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"DELETE\", \"UPDATE\"",
+                "webhooks[0].rules[0].resources: Invalid value: [\"a/b\",\"a/*\",\"*\",\"c\"]: if '*' is present, must not specify other resources without subresources",
+                "webhooks[0].clientConfig.service.port: Invalid value: 70000: port is not valid: must be between 1 and 65535, inclusive",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"/a//b/\": segment[1] may not be empty",
+            ]
+        );
+        assert!(errors[4].starts_with("webhooks[0].admissionReviewVersions[1]: Invalid value: \"0v\""), "{errors:?}");
         let (_, errors) = check(json!({"name": "a", "timeoutSeconds": 31, "clientConfig": {"url": "http://x"},
             "rules": [{"operations": ["*", "CREATE"]}]}));
         assert_eq!(

@@ -32,7 +32,16 @@ pub(crate) fn validate_pods(
     errors: &mut Errors,
 ) {
     label_selector(at.child("selector"), selector, errors);
-    if is_empty_selector(selector) {
+    // What the client left out is decoded as a selector without parts.
+    let is_missing = selector.match_labels.is_none() && selector.match_expressions.is_none();
+    if is_missing {
+        if kind != "DaemonSet" {
+            at.child("selector").required(errors, "");
+        }
+        let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+        let detail = "`selector` does not match template `labels`";
+        at.child("template").child("metadata").child("labels").invalid(errors, json!(labels), detail);
+    } else if is_empty_selector(selector) {
         let detail = format!("empty selector is invalid for {}", kind.to_lowercase());
         at.child("selector").invalid(errors, json!(selector), detail);
     }

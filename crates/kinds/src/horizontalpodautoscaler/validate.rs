@@ -58,12 +58,15 @@ fn validate_metric(at: Path, metric: &MetricSpec, errors: &mut Errors) {
         ("Resource", "resource", metric.resource.is_some()),
         ("ContainerResource", "containerResource", metric.container_resource.is_some()),
     ];
+    let count = given.iter().filter(|(_, _, is_given)| *is_given).count();
     for (kind, field, is_given) in given {
         match (kind == metric.type_, is_given) {
             (true, false) => {
                 at.child(field).required(errors, "must populate information for the given metric source");
             }
-            (false, true) => at.child(field).forbidden(errors, "must populate the given metric source only"),
+            (false, true) if count > 1 => {
+                at.child(field).forbidden(errors, "must populate the given metric source only")
+            }
             _ => {}
         }
     }

@@ -371,5 +371,8 @@ pub(crate) fn validate_template_spec(at: Path, template: &JobTemplateSpec, error
     if spec.manual_selector == Some(true) {
         at.child("manualSelector").not_supported(errors, true, &["nil", "false"]);
     }
+    if let Some(selector) = &spec.selector {
+        at.child("selector").invalid(errors, json!(selector), "`selector` will be auto-generated");
+    }
     validate_spec(at, spec, errors);
 }

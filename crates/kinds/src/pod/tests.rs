@@ -44,13 +44,14 @@ fn every_mistake_is_reported_with_its_path() {
          "volumeMounts": [{"name": "nope", "mountPath": ""}],
          "livenessProbe": {}, "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2", "bogus": "1"}}},
         {"name": "c", "image": ""}],
-        "volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x/../y"}}, {"name": "v", "configMap": {}}]}));
+        "volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}, {"name": "w", "hostPath": {"path": "/x/../y"}},
+            {"name": "v", "configMap": {}}]}));
     let found = errors(&POD, &bad, None);
     let expected = [
         "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
-        "spec.volumes[0].hostPath.path: Invalid value: \"/x/../y\": must not contain '..'",
-        "spec.volumes[1].name: Duplicate value: \"v\"",
-        "spec.volumes[1].configMap.name: Required value",
+        "spec.volumes[1].hostPath.path: Invalid value: \"/x/../y\": must not contain '..'",
+        "spec.volumes[2].name: Duplicate value: \"v\"",
+        "spec.volumes[2].configMap.name: Required value",
         "spec.containers[0].image: Invalid value: \" x \": must not have leading or trailing whitespace",
         "spec.containers[0].env[0].name: Required value",
         "spec.containers[0].env[1].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
@@ -201,4 +202,41 @@ fn ephemeral_containers_are_added_and_never_changed() {
     assert_eq!(errors(&POD, &one, None), ["spec.ephemeralContainers: Forbidden: cannot be set on create"]);
     let by_update = errors(&POD, &one, Some(&stored(&old)));
     assert!(by_update[0].starts_with("spec: Forbidden: pod updates may not change fields other than"), "{by_update:?}");
+}
+
+#[test]
+fn what_is_said_twice_or_of_nobody_is_refused() {
+    let spread = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"});
+    let mut bad = pod(json!({"containers": [{"name": "c", "image": "x",
+        "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "$%", "key": "k"}}}],
+        "volumeDevices": [{"name": "v", "devicePath": "/a"}, {"name": "v", "devicePath": "/b"}]}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v"}},
+            {"name": "e", "ephemeral": {"volumeClaimTemplate": {"metadata": {"name": "n", "labels": {"a": "b"}},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}}}],
+        "topologySpreadConstraints": [spread, spread],
+        "securityContext": {"sysctls": [{"name": "a.b", "value": "1"}, {"name": "a.b", "value": "2"}],
+            "windowsOptions": {"runAsUserName": ""}, "appArmorProfile": {"type": "Localhost"}}}));
+    bad["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "m",
+        "container.apparmor.security.beta.kubernetes.io/c": "bad", "container.apparmor.security.beta.kubernetes.io/d": ""});
+    let found = errors(&POD, &bad, None);
+    let armor = "metadata.annotations[container.apparmor.security.beta.kubernetes.io";
+    for text in [
+        "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"m\": must set spec.nodeName if mirror pod annotation is set",
+        &format!("{armor}/c]: Invalid value: \"bad\": invalid AppArmor profile name: \"bad\""),
+        &format!("{armor}/d]: Invalid value: \"d\": container not found"),
+        "spec.volumes[1].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set for an ephemeral volume",
+        "spec.containers[0].volumeDevices[1].name: Invalid value: \"v\": must be unique",
+        "spec.topologySpreadConstraints[0].{topologyKey, whenUnsatisfiable}: Duplicate value: \"{zone, DoNotSchedule}\"",
+        "spec.securityContext.sysctls[1].name: Duplicate value: \"a.b\"",
+        "spec.securityContext.windowsOptions.runAsUserName: Invalid value: \"\": runAsUserName cannot be an empty string",
+        "spec.securityContext.appArmorProfile.localhostProfile: Required value: must be set when AppArmor type is Localhost",
+    ] {
+        assert!(found.iter().any(|error| error == text), "{text} is missing in {found:#?}");
+    }
+    assert!(
+        found
+            .iter()
+            .any(|error| error.starts_with("spec.containers[0].env[0].valueFrom.configMapKeyRef.name: Invalid"))
+    );
+    assert_eq!(found.len(), 10, "{found:#?}");
 }

@@ -10,6 +10,8 @@ use stead_api::names::{dns1123_label, qualified_name};
 use crate::check::{list, name, one_of, port, port_number, text};
 use crate::path::Path;
 
+const KUBELET_PORT: i32 = 10250;
+
 pub fn validate(at: Path, spec: &ServiceSpec, is_headless: bool, errors: &mut Errors) {
     let ports = list(&spec.ports);
     let (mut names, mut numbers, mut node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -34,6 +36,10 @@ pub fn validate(at: Path, spec: &ServiceSpec, is_headless: bool, errors: &mut Er
         name(at.child("appProtocol"), text(&found.app_protocol), qualified_name, errors);
         if !numbers.insert((protocol, found.port)) {
             at.duplicate(errors, json!({"protocol": protocol, "port": found.port}));
+        }
+        if text(&spec.type_) == "LoadBalancer" && found.port == KUBELET_PORT {
+            let detail = format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
+            at.invalid(errors, found.port, detail);
         }
         let node_port = found.node_port.unwrap_or(0);
         if node_port == 0 {

@@ -84,8 +84,19 @@ fn mistakes_have_kubernetes_texts_s01_s02_s03_s05_s06_s08_s12_s13_s14() {
 
 #[test]
 fn a_selector_must_name_something_s02() {
-    let empty = set(|value| value["spec"]["selector"] = json!({}));
-    assert_eq!(errors(&empty, None), ["spec.selector: Invalid value: {}: empty selector is invalid for statefulset"]);
+    let empty = set(|value| value["spec"]["selector"] = json!({"matchLabels": {}}));
+    assert_eq!(
+        errors(&empty, None),
+        ["spec.selector: Invalid value: {\"matchLabels\":{}}: empty selector is invalid for statefulset"]
+    );
+    let missing = set(|value| value["spec"]["selector"] = json!(null));
+    assert_eq!(
+        errors(&missing, None),
+        [
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"
+        ]
+    );
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub fn validate(at: Path, spec: &PodSpec, errors: &mut Errors) {
     }
 }
 
-fn validate_toleration(at: Path, toleration: &Toleration, errors: &mut Errors) {
+pub fn validate_toleration(at: Path, toleration: &Toleration, errors: &mut Errors) {
     let (key, operator, value) = (text(&toleration.key), text(&toleration.operator), text(&toleration.value));
     let effect = text(&toleration.effect);
     name(at.child("key"), key, qualified_name, errors);
@@ -154,7 +154,8 @@ fn topology_key(at: Path, key: &str, errors: &mut Errors) {
 }
 
 fn validate_spread(at: Path, spec: &PodSpec, errors: &mut Errors) {
-    for (index, constraint) in list(&spec.topology_spread_constraints).iter().enumerate() {
+    let constraints = list(&spec.topology_spread_constraints);
+    for (index, constraint) in constraints.iter().enumerate() {
         let at = at.index(index);
         if constraint.max_skew <= 0 {
             at.child("maxSkew").invalid(errors, constraint.max_skew, "must be greater than zero");
@@ -162,6 +163,13 @@ fn validate_spread(at: Path, spec: &PodSpec, errors: &mut Errors) {
         topology_key(at.child("topologyKey"), &constraint.topology_key, errors);
         let actions = ["DoNotSchedule", "ScheduleAnyway"];
         one_of(at.child("whenUnsatisfiable"), &constraint.when_unsatisfiable, &actions, false, errors);
+        let (key, action) = (&constraint.topology_key, &constraint.when_unsatisfiable);
+        if constraints[index + 1..]
+            .iter()
+            .any(|other| other.topology_key == *key && other.when_unsatisfiable == *action)
+        {
+            at.child("{topologyKey, whenUnsatisfiable}").duplicate(errors, format!("{{{key}, {action}}}"));
+        }
         if constraint.min_domains.is_some_and(|domains| domains <= 0) {
             at.child("minDomains").invalid(errors, constraint.min_domains.unwrap_or(0), "must be greater than zero");
         }

@@ -1,6 +1,6 @@
 //! Checks of containers (SC-01, SC-02).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, VolumeDevice, VolumeMount};
 use stead_api::Errors;
@@ -191,7 +191,7 @@ fn validate_mount_name(at: Path, volume: &str, volumes: &Volumes, errors: &mut E
 }
 
 fn validate_devices(at: Path, devices: &[VolumeDevice], volumes: &Volumes, errors: &mut Errors) {
-    let mut paths: BTreeMap<&str, ()> = BTreeMap::new();
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (index, device) in devices.iter().enumerate() {
         let at = at.index(index);
         validate_mount_name(at.child("name"), &device.name, volumes, errors);
@@ -199,9 +199,12 @@ fn validate_devices(at: Path, devices: &[VolumeDevice], volumes: &Volumes, error
             let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
             at.child("name").invalid(errors, device.name.as_str(), detail);
         }
+        if !names.insert(&device.name) {
+            at.child("name").invalid(errors, device.name.as_str(), "must be unique");
+        }
         if device.device_path.is_empty() {
             at.child("devicePath").required(errors, "");
-        } else if paths.insert(&device.device_path, ()).is_some() {
+        } else if !paths.insert(&device.device_path) {
             at.child("devicePath").invalid(errors, device.device_path.as_str(), "must be unique");
         }
         no_backsteps(at.child("devicePath"), &device.device_path, errors);

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::sources;
 use crate::fill::{each, object, object_or_new, put, quantities, quantity, set, set_number, set_text};
 
 const FILE_MODE: i64 = 0o644;
@@ -155,7 +156,7 @@ fn default_http_get(handler: &mut Value) {
     }
 }
 
-/// Defaults of one volume; also used for the sources of persistent volumes.
+/// Defaults of one volume.
 fn default_volume(volume: &mut Value) {
     let has_source = volume
         .as_object()
@@ -172,6 +173,7 @@ fn default_volume(volume: &mut Value) {
             }
         }
     }
+    sources::default(volume);
     if let Some(path) = object(volume, "hostPath") {
         set(path, "type", "");
     }

@@ -77,9 +77,7 @@ fn validate_source(at: Path, source: &EnvVarSource, has_value: bool, errors: &mu
 }
 
 fn validate_key(at: Path, object: &str, key: &str, errors: &mut Errors) {
-    if object.is_empty() {
-        at.child("name").required(errors, "");
-    }
+    required_name(at.child("name"), object, dns1123_subdomain, errors);
     required_name(at.child("key"), key, config_key, errors);
 }
 

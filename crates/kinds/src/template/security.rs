@@ -1,9 +1,12 @@
 //! Checks of security contexts, of the pod and of a container.
 
-use k8s_openapi::api::core::v1::{PodSpec, SeccompProfile, SecurityContext};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext};
 use serde_json::json;
 use stead_api::Errors;
 
+use super::windows;
 use crate::check::{list, one_of, text};
 use crate::path::Path;
 
@@ -29,9 +32,13 @@ pub fn validate_pod(at: Path, spec: &PodSpec, errors: &mut Errors) {
     one_of(at.child("fsGroupChangePolicy"), policy, &["Always", "OnRootMismatch"], true, errors);
     let policy = text(&context.supplemental_groups_policy);
     one_of(at.child("supplementalGroupsPolicy"), policy, &["Merge", "Strict"], true, errors);
-    for (index, sysctl) in list(&context.sysctls).iter().enumerate() {
+    let sysctls = list(&context.sysctls);
+    for (index, sysctl) in sysctls.iter().enumerate() {
         let at = at.child("sysctls");
         let at = at.index(index);
+        if !sysctl.name.is_empty() && sysctls[..index].iter().any(|before| before.name == sysctl.name) {
+            at.child("name").duplicate(errors, sysctl.name.as_str());
+        }
         if sysctl.name.is_empty() {
             at.child("name").required(errors, "");
         } else if !is_sysctl(&sysctl.name) {
@@ -41,6 +48,66 @@ pub fn validate_pod(at: Path, spec: &PodSpec, errors: &mut Errors) {
         }
     }
     seccomp(at.child("seccompProfile"), context.seccomp_profile.as_ref(), errors);
+    apparmor(at.child("appArmorProfile"), context.app_armor_profile.as_ref(), errors);
+    if let Some(options) = &context.windows_options {
+        windows::validate(at.child("windowsOptions"), options, errors);
+    }
+}
+
+/// Annotations that say something of the pod's containers or of who made it.
+pub fn validate_annotations(
+    at: Path,
+    annotations: Option<&BTreeMap<String, String>>,
+    spec: &PodSpec,
+    errors: &mut Errors,
+) {
+    for (key, value) in annotations.into_iter().flatten() {
+        if key == MIRROR && text(&spec.node_name).is_empty() {
+            let detail = "must set spec.nodeName if mirror pod annotation is set";
+            at.key(key).invalid(errors, value.as_str(), detail);
+        }
+        let Some(container) = key.strip_prefix(APPARMOR) else { continue };
+        let mut containers = spec.containers.iter().chain(list(&spec.init_containers)).map(|one| &one.name);
+        let mut ephemeral = list(&spec.ephemeral_containers).iter().map(|one| &one.name);
+        if !containers.any(|name| name == container) && !ephemeral.any(|name| name == container) {
+            at.key(key).invalid(errors, container, "container not found");
+        }
+        let is_profile = matches!(value.as_str(), "" | "runtime/default" | "unconfined");
+        if !is_profile && !value.starts_with("localhost/") {
+            at.key(key).invalid(errors, value.as_str(), format!("invalid AppArmor profile name: {value:?}"));
+        }
+    }
+}
+
+/// Marks a pod that the kubelet made of a file.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+fn apparmor(at: Path, profile: Option<&AppArmorProfile>, errors: &mut Errors) {
+    const PROFILE_MAX: usize = 4095;
+    let Some(profile) = profile else { return };
+    let name_at = at.child("localhostProfile");
+    match (profile.type_.as_str(), &profile.localhost_profile) {
+        ("Localhost", name) => {
+            let name = text(name);
+            if name.trim() != name {
+                name_at.invalid(errors, name, "must not be padded with whitespace");
+            } else if name.is_empty() {
+                name_at.required(errors, "must be set when AppArmor type is Localhost");
+            }
+            if name.len() > PROFILE_MAX {
+                name_at.too_long(errors, PROFILE_MAX);
+            }
+        }
+        ("RuntimeDefault" | "Unconfined", Some(name)) => {
+            name_at.invalid(errors, name.as_str(), "can only be set when AppArmor type is Localhost");
+        }
+        ("RuntimeDefault" | "Unconfined", None) => {}
+        ("", _) => at.child("type").required(errors, "type is required when appArmorProfile is set"),
+        (other, _) => {
+            at.child("type").not_supported(errors, other, &["Localhost", "RuntimeDefault", "Unconfined"]);
+        }
+    }
 }
 
 fn is_sysctl(name: &str) -> bool {
@@ -75,6 +142,10 @@ pub fn validate_container(at: Path, context: &SecurityContext, errors: &mut Erro
     id(at.child("runAsGroup"), context.run_as_group, errors);
     one_of(at.child("procMount"), text(&context.proc_mount), &["Default", "Unmasked"], true, errors);
     seccomp(at.child("seccompProfile"), context.seccomp_profile.as_ref(), errors);
+    apparmor(at.child("appArmorProfile"), context.app_armor_profile.as_ref(), errors);
+    if let Some(options) = &context.windows_options {
+        windows::validate(at.child("windowsOptions"), options, errors);
+    }
     if context.allow_privilege_escalation == Some(false) {
         if context.privileged == Some(true) {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";

@@ -41,6 +41,8 @@ pub fn validate_template(at: Path, template: &PodTemplateSpec, selector: &TypedS
                 let detail = "ephemeral containers not allowed in pod template";
                 spec_at.child("ephemeralContainers").forbidden(errors, detail);
             }
+            let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
+            security::validate_annotations(meta_at.child("annotations"), annotations, spec, errors);
             validate_pod_spec(spec_at, spec, errors);
         }
         None => spec_at.child("containers").required(errors, ""),

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, KeyToPath, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
-use serde_json::{Value, json};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
 use stead_api::Errors;
 use stead_api::names::dns1123_label;
 
-use super::env;
-use crate::check::{config_key, list, local_path, no_backsteps, one_of, quantity, required_name, text};
+use super::sources::Owner;
+use super::{env, sources};
+use crate::check::{config_key, label_map, list, local_path, no_backsteps, one_of, quantity, required_name, text};
 use crate::path::Path;
 use crate::persistentvolumeclaim;
 
@@ -33,27 +35,18 @@ pub fn validate<'a>(at: Path, volumes: &'a [Volume], errors: &mut Errors) -> Vol
         if found.contains_key(volume.name.as_str()) {
             at.child("name").duplicate(errors, volume.name.as_str());
         }
-        validate_one_source(at, &json!(volume), errors);
-        validate_source(at, volume, errors);
+        let value = json!(volume);
+        if let Some(source) = sources::validate(at, &value, Owner::Pod, errors) {
+            validate_source(at, volume, source, errors);
+        }
         found.insert(&volume.name, volume);
     }
     found
 }
 
-/// Every field but the name is a source.
-fn validate_one_source(at: Path, volume: &Value, errors: &mut Errors) {
-    let sources: Vec<&str> =
-        volume.as_object().into_iter().flatten().map(|(field, _)| field.as_str()).filter(|f| *f != "name").collect();
-    if sources.is_empty() {
-        at.required(errors, "must specify a volume type");
-    }
-    for extra in sources.iter().skip(1) {
-        at.child(extra).forbidden(errors, "may not specify more than 1 volume type");
-    }
-}
-
-fn validate_source(at: Path, volume: &Volume, errors: &mut Errors) {
-    if let Some(path) = &volume.host_path {
+/// What a node of ours mounts itself.
+fn validate_source(at: Path, volume: &Volume, source: &str, errors: &mut Errors) {
+    if let Some(path) = volume.host_path.as_ref().filter(|_| source == "hostPath") {
         validate_host_path(at.child("hostPath"), &path.path, text(&path.type_), errors);
     }
     if let Some(limit) = volume.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref()) {
@@ -62,7 +55,7 @@ fn validate_source(at: Path, volume: &Volume, errors: &mut Errors) {
             at.child("sizeLimit").forbidden(errors, "SizeLimit field must be a valid resource quantity");
         }
     }
-    if let Some(secret) = &volume.secret {
+    if let Some(secret) = volume.secret.as_ref().filter(|_| source == "secret") {
         let at = at.child("secret");
         if text(&secret.secret_name).is_empty() {
             at.child("secretName").required(errors, "");
@@ -70,7 +63,7 @@ fn validate_source(at: Path, volume: &Volume, errors: &mut Errors) {
         mode(at.child("defaultMode"), secret.default_mode, errors);
         validate_items(at.child("items"), list(&secret.items), errors);
     }
-    if let Some(map) = &volume.config_map {
+    if let Some(map) = volume.config_map.as_ref().filter(|_| source == "configMap") {
         let at = at.child("configMap");
         if map.name.is_empty() {
             at.child("name").required(errors, "");
@@ -79,27 +72,64 @@ fn validate_source(at: Path, volume: &Volume, errors: &mut Errors) {
         validate_items(at.child("items"), list(&map.items), errors);
     }
     if let Some(claim) = &volume.persistent_volume_claim
+        && source == "persistentVolumeClaim"
         && claim.claim_name.is_empty()
     {
         at.child("persistentVolumeClaim").child("claimName").required(errors, "");
     }
-    if let Some(downward) = &volume.downward_api {
+    if let Some(downward) = volume.downward_api.as_ref().filter(|_| source == "downwardAPI") {
         let at = at.child("downwardAPI");
         mode(at.child("defaultMode"), downward.default_mode, errors);
         validate_files(at, list(&downward.items), errors);
     }
-    if let Some(projected) = &volume.projected {
+    if let Some(projected) = volume.projected.as_ref().filter(|_| source == "projected") {
         validate_projected(at.child("projected"), projected, errors);
     }
-    if let Some(nfs) = &volume.nfs {
+    if let Some(nfs) = volume.nfs.as_ref().filter(|_| source == "nfs") {
         validate_nfs(at.child("nfs"), &nfs.server, &nfs.path, errors);
     }
-    if let Some(ephemeral) = &volume.ephemeral {
+    if let Some(ephemeral) = volume.ephemeral.as_ref().filter(|_| source == "ephemeral") {
         let at = at.child("ephemeral");
         let at = at.child("volumeClaimTemplate");
         match &ephemeral.volume_claim_template {
-            Some(template) => persistentvolumeclaim::validate_spec(at.child("spec"), &template.spec, errors),
+            Some(template) => {
+                validate_claim_meta(at.child("metadata"), template.metadata.as_ref(), errors);
+                persistentvolumeclaim::validate_spec(at.child("spec"), &template.spec, errors);
+            }
             None => at.required(errors, ""),
+        }
+    }
+}
+
+/// The claim is named after the pod and the volume; only labels and annotations are the template's to say.
+fn validate_claim_meta(at: Path, meta: Option<&ObjectMeta>, errors: &mut Errors) {
+    let Some(meta) = meta else { return };
+    if let Some(annotations) = &meta.annotations {
+        let pairs = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        crate::meta::validate_annotations(pairs, &at.child("annotations"), errors);
+    }
+    label_map(at.child("labels"), meta.labels.as_ref(), errors);
+    let value = json!(meta);
+    for field in [
+        "name",
+        "generateName",
+        "namespace",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+    ] {
+        let given = &value[field];
+        if !given.is_null() && *given != "" && given.as_array().is_none_or(|all| !all.is_empty()) {
+            // Upstream makes the name of its own, `UID`.
+            let name = if field == "uid" { "uID" } else { field };
+            at.child(name).forbidden(errors, "cannot be set for an ephemeral volume");
         }
     }
 }
