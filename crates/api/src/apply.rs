@@ -115,11 +115,15 @@ fn put_managed_fields(object: &mut Value, list: Option<Value>) {
 
 /// Records in `new.metadata.managedFields` what a create, update or other patch changed. `old` is `None` for a create.
 ///
-/// `[{}]` sent as managedFields forgets every owner; an empty or malformed list leaves the live owners in place.
+/// An empty list and `[{}]`, sent as managedFields, forget every owner; none and a malformed list leave the live owners in place, and
+/// so does whatever a subresource is sent.
 pub fn track_update(schema: &KindSchema, old: Option<&Value>, new: &mut Value, write: &Write) {
-    let sent = take_managed_fields(new);
+    let mut sent = take_managed_fields(new).filter(|_| write.subresource.is_empty());
     if sent.as_ref().is_some_and(managers::is_reset) {
-        return;
+        if old.is_some() {
+            return;
+        }
+        sent = None;
     }
     let live = old.and_then(managed_fields);
     let nothing = Map::new();
@@ -266,7 +270,7 @@ fn canonical(schema: &KindSchema, config: &Value) -> Result<Value, Status> {
     }
     let mut config = config.clone();
     take_managed_fields(&mut config);
-    schema.decode(&mut config).map_err(|error| refused(error.0))?;
+    schema.decode(&mut config).map_err(|error| refused(error.text))?;
     Ok(config)
 }
 

@@ -24,7 +24,11 @@ impl Endpoint {
     /// The URL as errors name it.
     pub fn url(&self) -> String {
         match self {
-            Endpoint::Url(url) => url.clone(),
+            Endpoint::Url(url) => {
+                let place = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
+                let slash = if place.contains('/') { "" } else { "/" };
+                format!("{url}{slash}")
+            }
             Endpoint::Service { namespace, name, port, path } => {
                 let slash = if path.is_empty() { "/" } else { "" };
                 format!("https://{name}.{namespace}.svc:{port}{path}{slash}")
@@ -143,5 +147,13 @@ mod tests {
             serde_json::json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
                 "request": {"uid": "u-1", "operation": "CREATE"}})
         );
+    }
+
+    #[test]
+    fn a_url_without_a_path_gets_one() {
+        let of = |url: &str| Endpoint::Url(url.into()).url();
+        assert_eq!(of("https://127.0.0.1:8443"), "https://127.0.0.1:8443/");
+        assert_eq!(of("https://hook.example/"), "https://hook.example/");
+        assert_eq!(of("https://hook.example/mutate"), "https://hook.example/mutate");
     }
 }

@@ -18,6 +18,22 @@ const OPERATIONS_MAX: usize = 10_000;
 /// The `copy` operations of one patch may add this much, as in Kubernetes' JSONPatchMaxCopyBytes.
 const COPY_BYTES_MAX: usize = 3 << 20;
 
+/// A patch as Go prints a map: `map[metadata:map[labels:map[a:1]]]`.
+pub fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(list) => format!("[{}]", list.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let mut members: Vec<_> = map.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            let members = members.into_iter().map(|(key, value)| format!("{key}:{}", go_text(value)));
+            format!("map[{}]", members.collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
 /// 422 for a patch that is well-formed but does not fit the object.
 fn rejected() -> Status {
     Status::new(422, "Invalid", "the server rejected our request due to an error in our request")

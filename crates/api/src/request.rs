@@ -250,7 +250,10 @@ pub fn verb(method: &str, content_type: &str, target: &Target, options: &Options
         };
     };
     if CONNECT.contains(&resource.subresource.as_str()) {
-        return Ok(Verb::Connect);
+        return match method {
+            "GET" | "POST" => Ok(Verb::Connect),
+            _ => Err(Status::method_not_allowed()),
+        };
     }
     let watches = options.param("watch").is_some_and(|v| !matches!(v, "false" | "0"));
     match method {
@@ -405,6 +408,15 @@ mod tests {
         assert_eq!(show("/api/v1/namespaces/a/pods/p/proxy/x/y/"), "|v1|a|pods|p|proxy|x/y/");
         assert_eq!(show("/apis/apps/v1"), "path /apis/apps/v1");
         assert_eq!(show("/api"), "path /api");
+    }
+
+    #[test]
+    fn a_stream_is_got_or_posted() {
+        let of = |method| verb(method, "", &target("/api/v1/namespaces/a/pods/p/exec"), &Options::default());
+        assert_eq!((of("GET"), of("POST")), (Ok(Verb::Connect), Ok(Verb::Connect)));
+        for method in ["PUT", "DELETE", "PATCH"] {
+            assert_eq!(of(method), Err(Status::method_not_allowed()));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `Attempt`: a change as admission policies and webhooks look at it.
 
 use serde_json::{Map, Value, json};
-use stead_api::{Object, Request, Status};
+use stead_api::{Object, Request, Status, Verb};
 use stead_kinds::Kind;
 
 use crate::draft::{Draft, Part};
@@ -33,7 +33,7 @@ pub(crate) struct Attempt<'a> {
     pub operation: &'static str,
     pub subresource: &'a str,
     pub namespace: &'a str,
-    /// Empty while a name that is generated is not to be seen.
+    /// Empty while a name that is generated is not to be seen, and where a whole collection is deleted.
     pub name: &'a str,
     /// Null on deletion.
     pub new: Value,
@@ -88,7 +88,7 @@ impl<'a> Attempt<'a> {
             operation: "DELETE",
             subresource: "",
             namespace: &object.key.namespace,
-            name: &object.key.name,
+            name: if request.verb == Verb::DeleteCollection { "" } else { &object.key.name },
             new: Value::Null,
             old,
             is_dry_run,
@@ -111,7 +111,10 @@ impl<'a> Attempt<'a> {
             operation,
             subresource: &resource.subresource,
             namespace: if kind.namespaced { &resource.namespace } else { "" },
-            name: &resource.name,
+            name: match resource.name.as_str() {
+                "" => request.body["metadata"]["name"].as_str().unwrap_or_default(),
+                name => name,
+            },
             new,
             old: Value::Null,
             is_dry_run: request.options.dry_run,
@@ -131,10 +134,11 @@ impl<'a> Attempt<'a> {
         };
         let resource =
             |group: &str, version: &str| json!({"group": group, "version": version, "resource": self.kind.plural});
+        let namespace = if self.kind.storage == "namespaces" { self.name } else { self.namespace };
         json!({
             "kind": kind(matched.group, matched.version), "resource": resource(matched.group, matched.version),
             "subResource": self.subresource, "requestKind": kind(group, version), "requestResource": resource(group, version),
-            "requestSubResource": self.subresource, "name": self.name, "namespace": self.namespace,
+            "requestSubResource": self.subresource, "name": self.name, "namespace": namespace,
             "operation": self.operation, "dryRun": self.is_dry_run, "options": self.options,
             "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra}})
     }

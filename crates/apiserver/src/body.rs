@@ -212,7 +212,7 @@ impl Expected {
                 self.kind, self.api_version, self.kind
             )));
         }
-        if !version.is_empty() && version != self.api_version {
+        if !version.is_empty() && version != self.api_version && !self.takes(&version) {
             return Err(Status::bad_request(format!(
                 "the API version in the data ({version}) does not match the expected API version ({})",
                 self.api_version
@@ -221,6 +221,11 @@ impl Expected {
         map.insert("kind".into(), json!(self.kind));
         map.insert("apiVersion".into(), json!(self.api_version));
         Ok(())
+    }
+
+    /// Whether another version will do, which has the same fields.
+    fn takes(&self, version: &str) -> bool {
+        self.kind == "Eviction" && version == "policy/v1beta1"
     }
 
     fn refuse(&self, value: &Value, why: &str) -> Status {
@@ -268,6 +273,8 @@ mod tests {
         assert_eq!(decode(Verb::Create, "", &pod), r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#);
         let eviction = body("policy/v1", "Eviction", "io.k8s.api.policy.v1.Eviction", &json!({}));
         assert_eq!(decode(Verb::Create, "eviction", &eviction), r#"{"kind":"Eviction","apiVersion":"policy/v1"}"#);
+        let old = body("policy/v1beta1", "Eviction", "io.k8s.api.policy.v1.Eviction", &json!({}));
+        assert_eq!(decode(Verb::Create, "eviction", &old), r#"{"kind":"Eviction","apiVersion":"policy/v1"}"#);
         let refused = decode(Verb::Create, "", &eviction);
         assert!(refused.starts_with("400 Eviction in version \"v1\" cannot be handled as a Pod"), "{refused}");
         let options = body("apps/v1", "DeleteOptions", DELETE_OPTIONS, &json!({"gracePeriodSeconds": 0}));

@@ -10,14 +10,42 @@ use crate::halt::Halt;
 use crate::reply::StreamPlan;
 use crate::{Head, Reply, target, unstored};
 
-/// Asks policies and webhooks about a connection.
-pub(crate) fn permit(head: &Head, request: &Request, kind: &Kind, remarks: &mut Remarks) -> Result<(), Halt> {
+/// Asks policies and webhooks about a connection; its options, if they are now others.
+pub(crate) fn permit(
+    head: &Head,
+    request: &Request,
+    kind: &Kind,
+    remarks: &mut Remarks,
+) -> Result<Option<Value>, Halt> {
     let Some(resource) = request.resource().filter(|_| unstored::is_concerned(&head.store.snapshot, request)) else {
-        return Ok(());
+        return Ok(None);
     };
-    let Some(options) = options(kind, resource, request) else { return Ok(()) };
+    let Some(options) = options(kind, resource, request) else { return Ok(None) };
+    let sent = options.1.clone();
     let attempt = Attempt::of_subresource(request, *kind, "CONNECT", options)?;
-    unstored::admit(head.place(), attempt, remarks).map(drop)
+    let admitted = unstored::admit(head.place(), attempt, remarks)?;
+    Ok((admitted != sent).then_some(admitted))
+}
+
+/// The request for a stream with other options.
+pub(crate) fn with_options(request: &Request, options: &Value) -> Request {
+    let mut request = request.clone();
+    let all = &mut request.options.all;
+    all.retain(|(name, _)| {
+        !matches!(name.as_str(), "stdin" | "stdout" | "stderr" | "tty" | "container" | "command" | "ports")
+    });
+    for (name, value) in options.as_object().into_iter().flatten() {
+        match value {
+            Value::Bool(value) => all.push((name.clone(), value.to_string())),
+            Value::String(value) if name == "container" => all.push((name.clone(), value.clone())),
+            Value::Array(list) => {
+                let texts = list.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned));
+                all.extend(texts.map(|one| (name.clone(), one)));
+            }
+            _ => {}
+        }
+    }
+    request
 }
 
 type Options = ((&'static str, &'static str, &'static str), Value);

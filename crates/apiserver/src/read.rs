@@ -30,10 +30,11 @@ pub(crate) fn serve(head: &Head, now: Timestamp, request: &Request, remarks: &mu
     }
     match (request.verb, resource.subresource.as_str()) {
         (Verb::Connect, _) | (Verb::Get, "log") => {
-            connect::permit(head, request, &kind, remarks)?;
-            Ok(connect::serve(head, request, &kind)?)
+            let changed = connect::permit(head, request, &kind, remarks)?;
+            let changed = changed.map(|options| connect::with_options(request, &options));
+            Ok(connect::serve(head, changed.as_ref().unwrap_or(request), &kind)?)
         }
-        (Verb::Get, "" | "status" | "ephemeralcontainers" | "resize") => get(head, request, &kind),
+        (Verb::Get, "" | "status" | "approval" | "ephemeralcontainers" | "resize") => get(head, request, &kind),
         (Verb::Get, "scale") => {
             let object = one(head, request, &kind)?;
             Ok(Reply::json(200, scale::of(&kind, &object).to_string()))

@@ -68,7 +68,7 @@ pub(crate) fn mutate_unstored(place: Place, attempt: &mut Attempt, remarks: &mut
             index += 1;
             let Some(told) = hear(place, attempt, &turn, remarks)? else { continue };
             let patch = told.verdict.patch.as_ref();
-            if patch.is_some() && attempt.operation != "CREATE" {
+            if patch.is_some() && attempt.new.is_null() {
                 turn.mutated(remarks, false);
                 return Err(mutating::not_supported(&hook.name).into());
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::call::Question;
 use stead_api::request::{FieldValidation, PatchType};
+use stead_api::schema::decode::DecodeError;
 use stead_api::{Errors, FieldPath, Key, Object, Remarks, Request, Resource, Status, Verb, document, patch};
 use stead_kinds::{Kind, Verbs};
 
@@ -260,7 +261,7 @@ fn patch(
         map.insert("metadata".into(), json!({}));
     }
     check_identity(&patched, &old)?;
-    check_patched(ctx, request, kind, part, &mut patched, remarks)?;
+    check_patched(ctx, request, (kind, part), how, &mut patched, remarks)?;
     let is_unversioned = patched["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty);
     if is_unversioned {
         patched["metadata"]["resourceVersion"] = json!(old.revision().to_string());
@@ -323,8 +324,8 @@ fn check_identity(patched: &Value, old: &Object) -> Result<(), Status> {
 fn check_patched(
     ctx: &Context,
     request: &Request,
-    kind: &Kind,
-    part: Part,
+    (kind, part): (&Kind, Part),
+    how: PatchType,
     patched: &mut Value,
     remarks: &mut Remarks,
 ) -> Result<(), Status> {
@@ -339,7 +340,7 @@ fn check_patched(
         (convert.to_stored)(patched);
     }
     let mut problems = request.strict_problems.clone();
-    let mut unknown = schema.decode(patched).map_err(|error| Status::bad_request(error.to_string()))?;
+    let mut unknown = schema.decode(patched).map_err(|error| undecodable(request, how, patched, error))?;
     unknown.sort();
     problems.extend(unknown);
     match request.options.field_validation {
@@ -356,6 +357,17 @@ fn check_patched(
             Err(Status::invalid("", "", "", errors))
         }
     }
+}
+
+/// A patch whose outcome is no object of its kind.
+fn undecodable(request: &Request, how: PatchType, patched: &Value, error: DecodeError) -> Status {
+    let (value, why) = match how {
+        PatchType::Strategic => (patch::go_text(&request.body), error.of_map.unwrap_or(error.text)),
+        _ => (patched.to_string(), error.text),
+    };
+    let mut errors = Errors::default();
+    errors.invalid(&FieldPath::new("patch"), value, why);
+    Status::invalid("", "", "", errors)
 }
 
 /// Refuses or warns of keys that a configuration gives twice; what is unknown in it never gets here.

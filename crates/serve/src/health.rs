@@ -8,6 +8,7 @@ use serde_json::json;
 use stead_api::{Request, Status, Target, Verb};
 
 use crate::Server;
+use crate::http::NOT_CACHED;
 use crate::out::Out;
 use crate::token::ISSUER;
 
@@ -108,7 +109,7 @@ fn reason(server: &Server) -> String {
 fn healthy(body: String) -> Response<Out> {
     let mut response = text("text/plain; charset=utf-8", body);
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(NOT_CACHED));
     response
 }
 

@@ -33,6 +33,9 @@ const BODY_SECONDS_MAX: u64 = 60;
 /// What a client may keep without asking again.
 const CACHE_FOREVER: &str = "public, immutable, max-age=31536000";
 
+/// What caches are told of everything else: who may see it, the next request's credentials tell.
+pub const NOT_CACHED: &str = "no-cache, private";
+
 /// Serves one HTTP request of a connection whose client certificate named `peer`.
 pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::Request<Incoming>) -> Response<Out> {
     let (parts, body) = request.into_parts();
@@ -45,6 +48,8 @@ pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::
         failure(&status, &[], &of_errors)
     });
     warn(response.headers_mut(), &followed.remarks.warnings);
+    let private = HeaderValue::from_static(NOT_CACHED);
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(private);
     server.metrics.end(followed.counted, response.status().as_u16());
     if let Some(flow) = followed.flow {
         flow.mark(response.headers_mut());

@@ -3,6 +3,7 @@
 //! Guarantees: nothing of this happens on the plane's thread; every question is answered within its own time, if only with why it
 //! was not; a Service's ready endpoint is called straight, by what the published head says.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -109,14 +110,22 @@ fn peer(server: &Server, question: &Question) -> Result<Peer, String> {
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let trust = Trust::bundle(&question.ca_bundle);
     match &question.endpoint {
-        Endpoint::Url(_) => Ok(Peer::of_url(trust)),
+        Endpoint::Url(url) => Ok(Peer { only_http1: !is_here(url), ..Peer::of_url(trust) }),
         Endpoint::Service { namespace, name, port, .. } => {
             let head = server.plane.head();
             let turn = TURN.fetch_add(1, Ordering::Relaxed);
             let found = stead_apiserver::resolve(&head.store.snapshot, namespace, name, (*port).into(), turn);
-            found.map(|address| Peer::of_service(trust, address)).map_err(|status| status.message)
+            let peer = |address| Peer { only_http1: true, ..Peer::of_service(trust, address) };
+            found.map(peer).map_err(|status| status.message)
         }
     }
+}
+
+/// Whether a URL names this machine: others are asked over a connection per question, which whatever balances them can spread.
+fn is_here(url: &str) -> bool {
+    let Ok(url) = url.parse::<Uri>() else { return false };
+    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn fresh_uid() -> String {
@@ -132,4 +141,19 @@ fn fresh_uid() -> String {
         0x8000 | ((hex >> 48) as u16 & 0x3fff),
         hex & 0xffff_ffff_ffff
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_here;
+
+    #[test]
+    fn this_machine_is_known_by_name_and_address() {
+        for url in ["https://localhost:1/x", "https://127.0.0.1", "https://[::1]:8443/", "https://LOCALHOST"] {
+            assert!(is_here(url), "{url}");
+        }
+        for url in ["https://hook.example/", "https://10.0.0.1:8443", "nonsense /"] {
+            assert!(!is_here(url), "{url}");
+        }
+    }
 }

@@ -68,27 +68,52 @@ fn an_update_takes_what_it_changes_and_leaves_the_rest() {
     let mut same = second.clone();
     track_update(&set(), Some(&second), &mut same, &write("c", 9));
     assert_eq!(same, second);
-    // A client that sends no managedFields, or an empty list, keeps those of the live object.
-    for sent in [Value::Null, json!([])] {
-        let mut bare = second.clone();
-        bare["metadata"]["managedFields"] = sent;
-        track_update(&set(), Some(&second), &mut bare, &write("c", 9));
-        assert_eq!(bare, second);
-    }
+    // A client that sends no managedFields keeps those of the live object.
+    let mut bare = second.clone();
+    bare["metadata"]["managedFields"] = Value::Null;
+    track_update(&set(), Some(&second), &mut bare, &write("c", 9));
+    assert_eq!(bare, second);
     // Removing a field takes it from its owner; an owner of nothing is gone.
     let mut third = second.clone();
     third["spec"].as_object_mut().expect("a map").shift_remove("replicas");
     track_update(&set(), Some(&second), &mut third, &write("c", 9));
     assert_eq!(owners(&third), [update("a", json!({"f:spec": {"f:serviceName": {}}}))]);
-    // `[{}]` forgets all, for good.
-    let mut reset = second.clone();
-    reset["metadata"]["managedFields"] = json!([{}]);
-    track_update(&set(), Some(&second), &mut reset, &write("c", 9));
-    assert_eq!(owners(&reset), []);
-    let mut later = reset.clone();
-    later["spec"]["replicas"] = json!(7);
-    track_update(&set(), Some(&reset), &mut later, &write("c", 10));
-    assert_eq!(owners(&later), []);
+}
+
+#[test]
+fn empty_managed_fields_forget_all_for_good() {
+    let mut first = web(json!({"replicas": 1}));
+    track_update(&set(), None, &mut first, &write("a", 0));
+    for sent in [json!([]), json!([{}])] {
+        let mut reset = first.clone();
+        reset["metadata"]["managedFields"] = sent.clone();
+        track_update(&set(), Some(&first), &mut reset, &write("c", 9));
+        assert_eq!(owners(&reset), []);
+        let mut later = reset.clone();
+        later["spec"]["replicas"] = json!(7);
+        track_update(&set(), Some(&reset), &mut later, &write("c", 10));
+        assert_eq!(owners(&later), []);
+        // A new object has nothing to forget.
+        let mut new = web(json!({"replicas": 1}));
+        new["metadata"]["managedFields"] = sent;
+        track_update(&set(), None, &mut new, &write("a", 0));
+        assert_eq!(new, first);
+    }
+}
+
+#[test]
+fn a_subresource_is_sent_managed_fields_in_vain() {
+    let mut first = web(json!({"replicas": 1}));
+    track_update(&set(), None, &mut first, &write("a", 0));
+    let theirs = json!([{"manager": "x", "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {"f:serviceName": {}}}}]);
+    for sent in [theirs, json!([]), json!([{}])] {
+        let mut second = first.clone();
+        second["metadata"]["managedFields"] = sent;
+        let status = Write { subresource: "status", ..write("b", 9) };
+        track_update(&set(), Some(&first), &mut second, &status);
+        assert_eq!(second, first);
+    }
 }
 
 #[test]

@@ -11,8 +11,18 @@ use crate::quantity;
 
 /// A body that cannot be decoded: the text after `cannot be handled as a StatefulSet: `.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct DecodeError(pub String);
+#[error("{text}")]
+pub struct DecodeError {
+    pub text: String,
+    /// What Kubernetes says instead of what a strategic patch has made: it decodes that from a map, not from text.
+    pub of_map: Option<String>,
+}
+
+impl DecodeError {
+    fn new(text: impl Into<String>) -> DecodeError {
+        DecodeError { text: text.into(), of_map: None }
+    }
+}
 
 /// Mistakes in one body beyond this many are not told, as Kubernetes does.
 const PROBLEMS_MAX: usize = 100;
@@ -234,11 +244,39 @@ fn wrong_type(schema: &Schema, value: &Value, owner: Owner, place: &Place) -> De
     };
     let wanted = go_type(schema);
     let path = place.print(false);
-    DecodeError(match owner {
+    let text = match owner {
         Some(owner) if !path.is_empty() => {
             format!("json: cannot unmarshal {found} into Go struct field {}.{path} of type {wanted}", owner.type_name())
         }
         _ => format!("json: cannot unmarshal {found} into Go value of type {wanted}"),
+    };
+    DecodeError { text, of_map: wrong_type_of_map(schema, value) }
+}
+
+/// `cannot restore slice from string`
+fn wrong_type_of_map(schema: &Schema, value: &Value) -> Option<String> {
+    let found = match value {
+        Value::Null => return None,
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    };
+    let resolved = schema.resolved();
+    let wanted = go_type(resolved);
+    Some(match &resolved.shape {
+        Shape::String if found == "int64" => format!("cannot convert {found} to {wanted}"),
+        Shape::Int32 | Shape::Int64 if found == "float64" => format!("cannot convert {found} to {wanted}"),
+        Shape::Int32 | Shape::Int64 | Shape::Number if found == "int64" => return None,
+        Shape::String | Shape::Int32 | Shape::Int64 | Shape::Number | Shape::Boolean => {
+            format!("unrecognized type: {wanted}")
+        }
+        Shape::Bytes | Shape::Array(_) => format!("cannot restore slice from {found}"),
+        Shape::Object(fields) if fields.named.is_empty() => format!("cannot restore map from {found}"),
+        Shape::Object(_) => format!("cannot restore struct from: {found}"),
+        _ => return None,
     })
 }
 
@@ -274,7 +312,7 @@ fn canonical_quantity(value: &mut Value) -> Result<(), DecodeError> {
         Value::String(text) => text.trim().to_owned(),
         other => other.to_string(),
     };
-    let canonical = quantity::canonical(&text).map_err(|error| DecodeError(error.to_string()))?;
+    let canonical = quantity::canonical(&text).map_err(|error| DecodeError::new(error.to_string()))?;
     if value.as_str() != Some(&canonical) {
         *value = Value::String(canonical);
     }
@@ -297,7 +335,7 @@ fn canonical_time(value: &mut Value, form: TimeForm) -> Result<(), DecodeError> 
             TimeForm::Seconds => ("2006-01-02T15:04:05Z07:00", "2006"),
             TimeForm::Micros => ("2006-01-02T15:04:05.000000Z07:00", "2006"),
         };
-        DecodeError(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as {first:?}"))
+        DecodeError::new(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as {first:?}"))
     };
     let is_rfc3339 = text.len() >= 20 && text.as_bytes()[10] == b'T';
     let parsed: jiff::Timestamp = text.parse().ok().filter(|_| is_rfc3339).ok_or_else(refused)?;
@@ -320,14 +358,14 @@ fn check_base64(text: &str) -> Result<(), DecodeError> {
             b'\r' | b'\n' => continue,
             b'=' => padding += 1,
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' if padding == 0 => {}
-            _ => return Err(DecodeError(format!("illegal base64 data at input byte {at}"))),
+            _ => return Err(DecodeError::new(format!("illegal base64 data at input byte {at}"))),
         }
         count += 1;
     }
     if count.is_multiple_of(4) && padding <= 2 {
         return Ok(());
     }
-    Err(DecodeError(format!("illegal base64 data at input byte {}", text.len() - text.len() % 4)))
+    Err(DecodeError::new(format!("illegal base64 data at input byte {}", text.len() - text.len() % 4)))
 }
 
 #[cfg(test)]
@@ -337,7 +375,7 @@ mod tests {
     use serde_json::json;
 
     fn decode(kind: &str, mut value: Value) -> (Value, Result<Vec<String>, String>) {
-        let result = definition(kind).expect(kind).decode(&mut value).map_err(|error| error.0);
+        let result = definition(kind).expect(kind).decode(&mut value).map_err(|error| error.text);
         (value, result)
     }
 
@@ -420,6 +458,21 @@ mod tests {
             (POD, json!(3), "json: cannot unmarshal number into Go value of type map[string]interface {}"),
         ] {
             assert_eq!(decode(kind, body).1, Err(expected.into()));
+        }
+    }
+
+    #[test]
+    fn what_a_strategic_patch_made_is_told_of_in_other_words() {
+        for (body, expected) in [
+            (json!({"metadata": {"labels": {"a": ["b"]}}}), "unrecognized type: string"),
+            (json!({"metadata": {"labels": {"a": 1}}}), "cannot convert int64 to string"),
+            (json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+            (json!({"spec": {"replicas": "3"}}), "unrecognized type: int32"),
+            (json!({"spec": {"template": []}}), "cannot restore struct from: slice"),
+            (json!({"spec": {"volumeClaimTemplates": {}}}), "cannot restore slice from map"),
+        ] {
+            let error = definition(SET).expect(SET).decode(&mut body.clone()).expect_err("it decodes");
+            assert_eq!(error.of_map.as_deref(), Some(expected), "{body}");
         }
     }
 

@@ -234,6 +234,7 @@ fn certificates_are_approved_and_signed_by_those_who_may() {
     );
     server.user = admin;
     let approved = server.done(&format!("PATCH:merge {csr}/a/approval"), approval);
+    assert_eq!(server.get(&format!("{csr}/a/approval")), approved);
     assert_eq!(approved["status"]["conditions"][0]["lastUpdateTime"], "2026-01-01T00:00:00Z");
     server.user = eve;
     let issue = json!({"status": {"certificate": "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg=="}});

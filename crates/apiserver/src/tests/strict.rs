@@ -158,3 +158,19 @@ fn owners_are_named_once_and_finalizers_have_a_domain() {
     assert_eq!(told, format!("422 ConfigMap \"f\" is invalid: metadata.finalizers[1]: Invalid value: \"mine\": {why}"));
     server.make(MAPS, body(&["example.com/mine", "kubernetes"]));
 }
+
+#[test]
+fn a_patch_whose_outcome_is_no_object_is_invalid() {
+    let mut server = Server::new();
+    let map = r#"{"metadata": {"name": "m", "annotations": {"a": "b"}}}"#;
+    assert!(matches!(server.reply(&format!("POST {MAPS}"), map), Reply::Body(_)));
+    let body = r#"{"metadata": {"annotations": {"foo": ["bar", 1, null]}}}"#;
+    let told = refusal(&mut server, &format!("PATCH:strategic {MAPS}/m"), body);
+    let expected = "422  \"\" is invalid: patch: Invalid value: \"map[metadata:map[annotations:map[foo:[bar 1 <nil>]]]]\": \
+                    unrecognized type: string";
+    assert_eq!(told, expected);
+    let told = refusal(&mut server, &format!("PATCH:merge {MAPS}/m"), body);
+    assert!(told.starts_with("422  \"\" is invalid: patch: Invalid value: \"{"), "{told}");
+    let why = "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.annotations of type string";
+    assert!(told.ends_with(why), "{told}");
+}

@@ -313,11 +313,55 @@ fn connections_are_looked_at_before_they_are_made() {
         .expect("somebody is asked");
     let asked: Value = serde_json::from_slice(&call(plan).questions[0].request).expect("JSON");
     assert_eq!(asked["object"], json!({"kind": "PodProxyOptions", "apiVersion": "v1", "path": "/metrics"}));
-    server.webhook = Box::new(|_, _| Ok(patch(json!([{"op": "add", "path": "/tty", "value": true}]))));
-    let refused = server.refused(&format!("{path}/exec?command=sh"), Value::Null);
-    let why =
-        "admission webhook \"m.example.com\" attempted to modify the object, which is not supported for this operation";
-    assert_eq!(refused, format!("500 InternalError Internal error occurred: {why}"));
+}
+
+#[test]
+fn a_webhook_changes_how_a_connection_is_made() {
+    let mut server = Server::new();
+    let mut two = pod("p");
+    two["spec"]["nodeName"] = json!("n");
+    let mut more = two["spec"]["containers"][0].clone();
+    more["name"] = json!("more");
+    two["spec"]["containers"].as_array_mut().expect("containers").push(more);
+    server.make("/api/v1/namespaces/default/pods", two);
+    hook(&mut server, "mutating", "m", json!({"rules": [rule(&["pods/exec"], &["CONNECT"])]}));
+    server.webhook = Box::new(|_, _| {
+        let operations = json!([{"op": "add", "path": "/tty", "value": true}, {"op": "add", "path": "/container", "value": "more"},
+            {"op": "replace", "path": "/command", "value": ["id", "-u"]}]);
+        Ok(patch(operations))
+    });
+    let reply = server.reply("GET /api/v1/namespaces/default/pods/p/exec?command=sh&stdin=true", "");
+    let Reply::Stream(plan) = reply else { panic!("{reply:?}") };
+    let options = &plan.request.options;
+    assert_eq!(plan.container, "more");
+    assert_eq!((options.param("tty"), options.param("stdin")), (Some("true"), Some("true")));
+    assert_eq!(options.params("command").collect::<Vec<_>>(), ["id", "-u"]);
+}
+
+#[test]
+fn a_review_names_what_the_request_names() {
+    let mut server = Server::new();
+    let resources = ["configmaps", "namespaces", "namespaces/*", "bindings"];
+    hook(&mut server, "validating", "v", json!({"rules": [rule(&resources, &["*"])]}));
+    server.webhook = Box::new(|_, _| Ok(json!({"allowed": true})));
+    let named = |server: &mut Server| {
+        let (_, asked) = server.asked.pop().expect("somebody is asked");
+        [asked["namespace"].clone(), asked["name"].clone()]
+    };
+    // A namespace is in itself, even before it is there.
+    server.make("/api/v1/namespaces", json!({"metadata": {"name": "here"}}));
+    assert_eq!(named(&mut server), ["here", "here"]);
+    server.done("PATCH:merge /api/v1/namespaces/here/status", json!({"status": {"phase": "Active"}}));
+    assert_eq!(named(&mut server), ["here", "here"]);
+    // Who deletes a collection names none of its objects.
+    server.make(MAPS, map("m", json!({})));
+    assert_eq!(named(&mut server), ["default", "m"]);
+    server.done(&format!("DELETE {MAPS}"), Value::Null);
+    assert_eq!(named(&mut server), [json!("default"), Value::Null]);
+    server.make("/api/v1/namespaces/default/pods", pod("p"));
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    server.make("/api/v1/namespaces/default/bindings", binding);
+    assert_eq!(named(&mut server), ["default", "p"]);
 }
 
 fn call(reply: Reply) -> CallPlan {

@@ -71,11 +71,7 @@ pub(crate) fn review(answer: &Answer) -> Result<Value, String> {
         return Err(format!("0-length response with status code: {} and content type: ", said.code));
     }
     let found: Result<Value, _> = serde_json::from_slice(&said.body);
-    let value = found.map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
-    match value["kind"].as_str() {
-        None | Some("") => Err(format!("Object 'Kind' is missing in '{}'", quoted(said))),
-        Some(_) => Ok(value),
-    }
+    found.map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
 }
 
 fn quoted(said: &Said) -> String {
@@ -132,8 +128,9 @@ fn verify(review: &Value, api_version: &str, is_mutating: bool, uid: &str) -> Re
     }
     let (version, kind) = (text(review, "apiVersion"), text(review, "kind"));
     if (version, kind) != (api_version, "AdmissionReview") {
+        let slash = if version.contains('/') { "" } else { "/" };
         return Err(format!(
-            "expected webhook response of {api_version}, Kind=AdmissionReview, got {version}, Kind={kind}"
+            "expected webhook response of {api_version}, Kind=AdmissionReview, got {slash}{version}, Kind={kind}"
         ));
     }
     let (has_patch, patch_type) = (!text(response, "patch").is_empty(), response["patchType"].as_str());
@@ -201,4 +198,27 @@ fn details(value: &Value) -> Option<Box<Details>> {
         causes: causes.map(cause).collect(),
         retry_after_seconds: value["retryAfterSeconds"].as_u64().and_then(|seconds| seconds.try_into().ok()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read_of(api_version: &str, review: &Value) -> Outcome {
+        let said = Ok(Said { code: 200, body: review.to_string().into() });
+        read("hook", api_version, true, &Answer { uid: "u".into(), said })
+    }
+
+    #[test]
+    fn only_the_first_version_takes_an_answer_of_no_kind() {
+        let bare = json!({"response": {"uid": "u", "allowed": true}});
+        assert!(
+            matches!(read_of("admission.k8s.io/v1beta1", &bare), Outcome::Verdict(verdict) if verdict.refusal.is_none())
+        );
+        let Outcome::Failed(why) = read_of("admission.k8s.io/v1", &bare) else { panic!("it was taken") };
+        let expected = "received invalid webhook response: expected webhook response of admission.k8s.io/v1, \
+                        Kind=AdmissionReview, got /, Kind=";
+        assert_eq!(why, expected);
+    }
 }
