@@ -23,7 +23,7 @@ const fn storage(storage: &'static str, names: Names, definition: &'static str) 
 pub const CSIDRIVER: Kind = Kind {
     has_generation: true,
     unconditional_update: false,
-    immutable: &["spec.attachRequired", "spec.fsGroupPolicy", "spec.volumeLifecycleModes"],
+    immutable: &["spec.attachRequired", "spec.volumeLifecycleModes"],
     columns: &[
         NAME_COLUMN,
         columns::text(

@@ -115,9 +115,10 @@ impl Behavior for Ingress {
         let spec = self.spec.as_ref().unwrap_or(&empty);
         let annotation = self.metadata.annotations.as_ref().and_then(|all| all.get(OLD_CLASS));
         if let (Some(annotation), Some(_), None) = (annotation, &spec.ingress_class_name, old) {
-            let at = Path::root("metadata");
+            // Upstream's path, without the metadata.
+            let at = Path::root("annotations");
             let detail = "can not be set when the class field is also set";
-            at.child("annotations").child(OLD_CLASS).invalid(errors, annotation.as_str(), detail);
+            at.child(OLD_CLASS).invalid(errors, annotation.as_str(), detail);
         }
         if old.and_then(|old| old.spec.as_ref()) != Some(spec) {
             validate_spec(Path::root("spec"), spec, errors);
@@ -277,6 +278,7 @@ impl Behavior for IngressClass {
         }
         match controller.split_once('/') {
             _ if controller.is_empty() && old.is_some() => {}
+            _ if controller.is_empty() => at.child("controller").required(errors, ""),
             None => at.child("controller").invalid(
                 errors,
                 controller,

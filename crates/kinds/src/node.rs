@@ -8,7 +8,7 @@ use stead_api::names::{label_value, qualified_name};
 use stead_api::object::Fields;
 use stead_api::{Errors, Object};
 
-use crate::check::{is_cidr, list, one_of, required_name, text};
+use crate::check::{is_cidr, list, one_of, text};
 use crate::columns::{self, AGE_COLUMN, NAME_COLUMN, wide};
 use crate::fill::{object_or_new, quantities, set};
 use crate::names::names;
@@ -47,7 +47,9 @@ impl Behavior for Node {
             let all = Path::root("metadata");
             let all = all.child("taints");
             let at = all.index(index);
-            required_name(at.child("key"), &taint.key, qualified_name, errors);
+            for message in qualified_name(&taint.key) {
+                at.child("key").invalid(errors, taint.key.as_str(), message);
+            }
             for message in label_value(text(&taint.value)) {
                 at.child("value").invalid(errors, text(&taint.value), message);
             }
@@ -162,12 +164,12 @@ mod tests {
 
     #[test]
     fn taints_are_checked() {
-        let value = json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "", "effect": "Never"}]}});
+        let value = json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "a b", "effect": "Never"}]}});
         let errors = NODE.check(&value, None).expect("decodes").errors;
         assert_eq!(
             errors.0.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
-                "metadata.taints[0].key: Required value",
+                "metadata.taints[0].key: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
                 "metadata.taints[0].effect: Unsupported value: \"Never\": supported values: \"NoExecute\", \"NoSchedule\", \"PreferNoSchedule\"",
             ]
         );

@@ -88,7 +88,11 @@ impl Behavior for Pod {
         template::security::validate_annotations(annotations, self.metadata.annotations.as_ref(), spec, errors);
         validate_pod_spec(at, spec, errors);
         match old_spec {
-            Some(old_spec) => update::validate(at, spec, old_spec, errors),
+            Some(old_spec) => {
+                let before = old.and_then(|old| old.metadata.annotations.as_ref());
+                template::security::validate_mirror(annotations, self.metadata.annotations.as_ref(), before, errors);
+                update::validate(at, spec, old_spec, errors);
+            }
             None if spec.ephemeral_containers.as_ref().is_some_and(|all| !all.is_empty()) => {
                 at.child("ephemeralContainers").forbidden(errors, "cannot be set on create");
             }

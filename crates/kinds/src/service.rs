@@ -364,7 +364,7 @@ fn validate_ranges(at: Path, ranges: &[String], errors: &mut Errors) {
     for (index, range) in ranges.iter().enumerate() {
         if !crate::check::is_cidr(range.trim()) {
             let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            at.index(index).invalid(errors, range.as_str(), detail);
+            at.index(index).invalid(errors, range.trim(), detail);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What is taken is read from the snapshot, so nothing can leak: a Service that is gone has freed what it had.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
@@ -104,8 +104,10 @@ fn pick_address(ctx: &mut Context, draft: &Draft, asked: &str) -> Result<String,
     let size: u32 = 1u32.checked_shl(32 - u32::from(length)).unwrap_or(u32::MAX);
     let first = u32::from(base);
     if !asked.is_empty() {
-        let Ok(address) = asked.parse::<Ipv4Addr>() else {
-            return Err("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned());
+        // What is no address at all is left for validation to name.
+        let Ok(address) = asked.parse::<IpAddr>() else { return Ok(asked.to_owned()) };
+        let IpAddr::V4(address) = address else {
+            return Err(format!("failed to allocate IP {asked}: IPv6 is not configured on this cluster"));
         };
         let place = u32::from(address);
         // The first address is the network's, the last one the broadcast's.

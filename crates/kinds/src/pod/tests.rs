@@ -240,3 +240,32 @@ fn what_is_said_twice_or_of_nobody_is_refused() {
     );
     assert_eq!(found.len(), 10, "{found:#?}");
 }
+
+#[test]
+fn whose_mirror_a_pod_is_stays() {
+    let mut old = pod(json!({"nodeName": "n", "containers": [{"name": "c", "image": "x"}]}));
+    let mirror = json!({"kubernetes.io/config.mirror": "a"});
+    let mut new = old.clone();
+    new["metadata"]["annotations"] = mirror.clone();
+    new["spec"]["activeDeadlineSeconds"] = 5.into();
+    let at = "metadata.annotations[kubernetes.io/config.mirror]: Forbidden";
+    assert_eq!(errors(&POD, &new, Some(&stored(&old))), [format!("{at}: may not add mirror pod annotation")]);
+    old["metadata"]["annotations"] = mirror;
+    new["metadata"]["annotations"] = json!({});
+    assert_eq!(
+        errors(&POD, &new, Some(&stored(&old))),
+        [format!("{at}: may not remove or update mirror pod annotation")]
+    );
+}
+
+#[test]
+fn init_containers_run_one_by_one_and_may_have_the_same_port() {
+    let port = json!({"containerPort": 80, "hostPort": 80});
+    let init = |name: &str, ports: serde_json::Value| json!({"name": name, "image": "x", "ports": ports});
+    let good = pod(json!({"containers": [{"name": "c", "image": "x", "ports": [port]}],
+        "initContainers": [init("a", json!([port])), init("b", json!([port]))]}));
+    assert_eq!(errors(&POD, &good, None), Vec::<String>::new());
+    let bad =
+        pod(json!({"containers": [{"name": "c", "image": "x"}], "initContainers": [init("a", json!([port, port]))]}));
+    assert_eq!(errors(&POD, &bad, None), ["spec.initContainers[0].ports[1].hostPort: Duplicate value: \"TCP//80\""]);
+}

@@ -42,9 +42,14 @@ pub fn validate_all(at: Path, spec: &PodSpec, volumes: &Volumes, errors: &mut Er
             validate_ports(at.child("ports"), ports, spec.host_network == Some(true), errors);
             for (place, port) in ports.iter().enumerate() {
                 let unique = (port.host_port, text(&port.protocol).to_owned(), text(&port.host_ip).to_owned());
+                // Other init containers run one by one: each may have what another had.
+                let is_alone = field == "initContainers" && !is_sidecar;
+                let same = |other: &ContainerPort| {
+                    (other.host_port, text(&other.protocol), text(&other.host_ip))
+                        == (unique.0, unique.1.as_str(), unique.2.as_str())
+                };
                 if port.host_port.unwrap_or(0) != 0
-                    && (field == "containers" || is_sidecar)
-                    && !host_ports.insert(unique)
+                    && (if is_alone { ports[..place].iter().any(same) } else { !host_ports.insert(unique.clone()) })
                 {
                     let key =
                         format!("{}/{}/{}", text(&port.protocol), text(&port.host_ip), port.host_port.unwrap_or(0));

@@ -79,6 +79,23 @@ pub fn validate_annotations(
     }
 }
 
+/// Whose mirror a pod is, is said when it is made.
+pub fn validate_mirror(
+    at: Path,
+    new: Option<&BTreeMap<String, String>>,
+    old: Option<&BTreeMap<String, String>>,
+    errors: &mut Errors,
+) {
+    let of = |annotations: Option<&BTreeMap<String, String>>| annotations.and_then(|all| all.get(MIRROR)).cloned();
+    match (of(new), of(old)) {
+        (new, Some(old)) if new.as_ref() != Some(&old) => {
+            at.key(MIRROR).forbidden(errors, "may not remove or update mirror pod annotation");
+        }
+        (Some(_), None) => at.key(MIRROR).forbidden(errors, "may not add mirror pod annotation"),
+        _ => {}
+    }
+}
+
 /// Marks a pod that the kubelet made of a file.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
