@@ -3,6 +3,7 @@
 //! Printed from the registry and the schema when asked for and not kept: clients cache a document by the hash in its URL, which is
 //! made of what is declared and so is known without printing. They come in protobuf too (`gnostic.rs`, `gnostic_v3.rs`); kubectl asks for v2 so.
 
+mod custom;
 mod descriptions;
 mod dialect;
 mod gnostic;

@@ -177,12 +177,16 @@ fn of_service(snapshot: &Snapshot, namespace: &str, asked: &Asked, turn: usize) 
     Ok(ProxiedServer::Address { scheme: asked.scheme, authority: authority(proxyable(ip)?, &port.to_string()) })
 }
 
+/// Where clients expect an agent without having looked.
+const KUBELET_PORT: i32 = 10250;
+
 fn of_node(snapshot: &Snapshot, asked: &Asked) -> Result<ProxiedServer, Status> {
     let found = snapshot.find("nodes", "", asked.name);
     let node = found.ok_or_else(|| Status::not_found("", "nodes", asked.name))?.view::<Node>();
     let status = node.status.as_ref();
     let own = status.and_then(|s| s.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref()).map(|one| one.port);
-    if asked.port.is_empty() || own.is_some_and(|own| own.to_string() == asked.port) {
+    let is_agents = |port: i32| port.to_string() == asked.port;
+    if asked.port.is_empty() || is_agents(KUBELET_PORT) || own.is_some_and(is_agents) {
         return Ok(ProxiedServer::Agent { node: asked.name.to_owned() });
     }
     let mut addresses = status.iter().flat_map(|status| status.addresses.iter().flatten());
@@ -228,7 +232,7 @@ mod tests {
         server.make("/api/v1/namespaces/default/endpoints", endpoints);
         server.make("/api/v1/nodes", json!({"metadata": {"name": "n1"}}));
         let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}});
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 6443}}}});
         server.done("PATCH:merge /api/v1/nodes/n1/status", status);
         server
     }
@@ -255,7 +259,9 @@ mod tests {
             assert_eq!(shown(&server, &format!("/api/v1/namespaces/default/{path}")), expected, "{path}");
         }
         assert_eq!(shown(&server, "/api/v1/nodes/n1/proxy/healthz"), "agent of n1 /healthz");
-        assert_eq!(shown(&server, "/api/v1/nodes/n1:10250/proxy/pods"), "agent of n1 /pods");
+        for port in [10250, 6443] {
+            assert_eq!(shown(&server, &format!("/api/v1/nodes/n1:{port}/proxy/pods")), "agent of n1 /pods");
+        }
         assert_eq!(shown(&server, "/api/v1/nodes/n1:9100/proxy/metrics"), "http://10.0.0.1:9100/metrics");
     }
 

@@ -99,6 +99,9 @@ fn default_spec(spec: &mut Value) {
     {
         set(client, "timeoutSeconds", AFFINITY_SECONDS);
     }
+    if field(spec, "sessionAffinity") == NONE {
+        put(spec, "sessionAffinityConfig", None);
+    }
     for port in each(spec, "ports") {
         set_text(port, "protocol", "TCP");
         let same = port.get("port").cloned().unwrap_or_default();

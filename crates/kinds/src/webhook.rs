@@ -401,4 +401,20 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn the_path_of_a_service_is_empty_or_names() {
+        let said = |path: &str| {
+            let mut errors = Errors::default();
+            validate_path(Path::root("path"), path, &mut errors);
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for path in ["", "/", "/validate", "/a/b-1.x/"] {
+            assert_eq!(said(path), Vec::<String>::new(), "{path}");
+        }
+        assert_eq!(said("//"), ["path: Invalid value: \"//\": segment[0] may not be empty"]);
+        assert_eq!(said("/a//b"), ["path: Invalid value: \"/a//b\": segment[1] may not be empty"]);
+        assert_eq!(said("apath"), ["path: Invalid value: \"apath\": must start with a '/'"]);
+        assert!(said("/A")[0].starts_with("path: Invalid value: \"/A\": segment[0]: a lowercase RFC 1123 subdomain"));
+    }
 }

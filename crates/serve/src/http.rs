@@ -16,6 +16,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 use stead_api::{Form, Noted, Options, Remarks, Request, Status, Target, User, Verb, request};
 use stead_apiserver::{Head, LongList, Reply, WatchPlan};
@@ -129,6 +130,7 @@ async fn answer<'a>(
     of_errors: &ErrorForm,
     followed: &mut Followed<'a>,
 ) -> Result<Response<Out>, Status> {
+    crate::auth::take_protocol_token(&mut parts.headers)?;
     let extension = crate::extensions::route(server, parts.uri.path());
     let is_proxied = extension.is_none() && stead_apiserver::is_proxied(parts.uri.path());
     let is_of_usage = extension.is_none() && crate::usage::is_asked(server, parts.uri.path());
@@ -152,7 +154,7 @@ async fn answer<'a>(
         return Ok(response);
     }
     if crate::streams::is_upgrade(&request) {
-        let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
         drop(body);
         return crate::streams::upgrade(server, &request, &parts.headers, upgrade, &mut followed.remarks).await;
     }
@@ -186,7 +188,8 @@ async fn answer<'a>(
     if let Some(trail) = &mut followed.trail {
         trail.answered(&reply);
     }
-    respond(server, &parts, present(server, reply, options).await, of_errors).await
+    let response = respond(server, &parts, present(server, reply, options).await, of_errors).await?;
+    crate::messages::switched(&parts.headers, parts.extensions.remove::<OnUpgrade>(), response)
 }
 
 /// Has a request wait for its turn.

@@ -30,6 +30,7 @@ pub mod kubelet;
 pub mod line;
 pub mod listen;
 mod listeners;
+mod messages;
 pub mod metrics;
 mod neighbours;
 pub mod nodes;

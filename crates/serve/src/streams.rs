@@ -17,7 +17,7 @@ use stead_api::{Errors, FieldPath, Remarks, Request, Status, Verb};
 use stead_apiserver::{Reply, StreamPlan};
 use stead_host::{ExecRequest, Host, Streams as HostStreams};
 use stead_node::action::ContainerRef;
-use stead_stream::handshake::{self, PortForwardProtocol, Refusal, RemoteCommandProtocol};
+use stead_stream::handshake::{self, PortForwardProtocol, RemoteCommandProtocol};
 use stead_stream::log_follow::{LogFollow, LogOptions, LogStream};
 use stead_stream::{
     Descriptor, Duplex, ForwardedConnection, Input, Options, Outcome, Output, PortForward, RemoteCommand, Resizes,
@@ -27,6 +27,7 @@ use tokio::io::{AsyncWriteExt, copy, copy_bidirectional};
 use tokio::sync::mpsc;
 
 use crate::Server;
+use crate::messages::refused;
 use crate::out::Out;
 
 mod ends;
@@ -129,11 +130,6 @@ fn ports_of(request: &Request) -> Result<Vec<u16>, Status> {
         true => Err(Status::bad_request("query parameter \"ports\" is required")),
         false => Ok(ports),
     }
-}
-
-fn refused(refusal: Refusal) -> Status {
-    let reason = if refusal.status == StatusCode::FORBIDDEN { "Forbidden" } else { "BadRequest" };
-    Status::new(refusal.status.as_u16(), reason, refusal.message)
 }
 
 fn switching(headers: HeaderMap) -> Response<Out> {

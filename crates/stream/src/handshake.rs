@@ -12,6 +12,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::messages::MessageForm;
+
 const STREAM_PROTOCOL_VERSION: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const ACCEPTED_STREAM_PROTOCOL_VERSIONS: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 const SPDY_31: &str = "SPDY/3.1";
@@ -68,6 +70,10 @@ pub struct Refusal {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// How the bytes of a log are sent; a client that names no subprotocol gets them as they are.
+const BYTES_WEBSOCKET: &Table<MessageForm> =
+    &[("", MessageForm::Binary), ("binary.k8s.io", MessageForm::Binary), ("base64.binary.k8s.io", MessageForm::Base64)];
+
 type Table<P> = [(&'static str, P)];
 
 const fn websocket(close_signal: bool, status_json: bool, base64: bool) -> RemoteCommandProtocol {
@@ -111,6 +117,29 @@ pub fn remote_command(request: &HeaderMap) -> Result<Upgrade<RemoteCommandProtoc
 /// Decides the upgrade of a port-forward request.
 pub fn port_forward(request: &HeaderMap) -> Result<Upgrade<PortForwardProtocol>, Refusal> {
     negotiate(request, PORT_FORWARD_WEBSOCKET, PORT_FORWARD_SPDY)
+}
+
+/// Whether a request asks for WebSocket at all.
+pub fn is_websocket(request: &HeaderMap) -> bool {
+    let asks = |name, wanted: &str| values(request, name).iter().any(|value| value.eq_ignore_ascii_case(wanted));
+    asks(CONNECTION, "upgrade") && asks(UPGRADE, "websocket")
+}
+
+/// Decides the upgrade of a request for bytes, a log.
+pub fn bytes(request: &HeaderMap) -> Result<Upgrade<MessageForm>, Refusal> {
+    accept_websocket(request, BYTES_WEBSOCKET)
+}
+
+/// Decides the upgrade of a watch, whose form is settled already: the subprotocol that the client names is its own affair.
+pub fn events(request: &HeaderMap, form: MessageForm) -> Result<Upgrade<MessageForm>, Refusal> {
+    let mut plain = request.clone();
+    let named = plain.remove(SEC_WEBSOCKET_PROTOCOL);
+    let mut accepted = accept_websocket(&plain, &[("", form)])?;
+    let named = named.filter(|value| value.to_str().is_ok_and(|text| !text.trim().is_empty() && !text.contains(',')));
+    if let Some(named) = named {
+        accepted.headers.insert(SEC_WEBSOCKET_PROTOCOL, named);
+    }
+    Ok(accepted)
 }
 
 fn negotiate<P: Copy>(request: &HeaderMap, websocket: &Table<P>, spdy: &Table<P>) -> Result<Upgrade<P>, Refusal> {

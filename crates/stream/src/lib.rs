@@ -6,7 +6,7 @@
 //!
 //! Start at [`handshake`] (which answer to give to the request), then [`RemoteCommand`] for exec and attach,
 //! [`PortForward`] for port-forward and
-//! [`log_follow`] for logs; [`Descriptor`] is the process's side of a remote command.
+//! [`log_follow`] for logs, and [`send_messages`] for what else is read piece by piece; [`Descriptor`] is the process's side of a remote command.
 //!
 //! Contract: buffers are bounded and back-pressure reaches the peer; bytes from the peer may be anything and
 //! give an error, never a panic; a connection that moves no byte for [`Options::idle_timeout`] ends.
@@ -18,6 +18,7 @@ pub mod handshake;
 mod log_files;
 pub mod log_follow;
 mod log_line;
+mod messages;
 mod outbox;
 mod outcome;
 mod port_forward;
@@ -28,6 +29,7 @@ mod websocket;
 
 pub use channel::{Duplex, Input, Output, Resizes, TerminalSize};
 pub use descriptor::Descriptor;
+pub use messages::{MessageForm, send_messages};
 pub use outcome::Outcome;
 pub use port_forward::{ForwardedConnection, PortForward, PortForwardError};
 pub use remote_command::{RemoteCommand, Streams};

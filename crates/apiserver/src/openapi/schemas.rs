@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use stead_api::schema::{OBJECT_META, definition};
+use stead_api::schema::definition;
 use stead_kinds::{Kind, Registry, SchemaRef};
 
+use super::custom;
 use super::descriptions::Descriptions;
 use super::dialect::Dialect;
 
@@ -46,7 +47,7 @@ impl<'a> Components<'a> {
                 let name = custom_name(kind, kind.kind);
                 let reference = self.reference(&name);
                 if !self.done.contains_key(&name) {
-                    let schema = self.custom(kind);
+                    let schema = custom::publish(self, kind, self.registry.custom_schema(kind).map(|schema| &**schema));
                     self.done.insert(name, schema);
                 }
                 reference
@@ -67,7 +68,7 @@ impl<'a> Components<'a> {
                 if !self.done.contains_key(&name) {
                     let items = self.object(kind);
                     let metadata = self.described(&format!("{META}.ListMeta"), "Standard list metadata.");
-                    let mut properties = type_properties();
+                    let mut properties = custom::type_properties();
                     properties.insert("items".into(), json!({"type": "array", "items": items}));
                     properties.insert("metadata".into(), metadata);
                     let schema = json!({"type": "object", "required": ["items"], "properties": properties,
@@ -93,7 +94,7 @@ impl<'a> Components<'a> {
         Value::Object(self.done)
     }
 
-    fn described(&mut self, name: &str, description: &str) -> Value {
+    pub fn described(&mut self, name: &str, description: &str) -> Value {
         let reference = self.reference(name);
         self.with_siblings(reference, [("description".to_owned(), json!(description))].into_iter().collect())
     }
@@ -179,48 +180,6 @@ impl<'a> Components<'a> {
             None => Value::Object(printed),
         }
     }
-
-    /// The schema of a custom resource as its definition gives it, with the common fields typed.
-    fn custom(&mut self, kind: &Kind) -> Value {
-        let mut schema = self.registry.custom_schema(kind).map(|schema| (**schema).clone()).unwrap_or_default();
-        if !schema.is_object() {
-            schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-        }
-        if self.dialect == Dialect::V2 {
-            drop_unknown_to_v2(&mut schema);
-        }
-        let metadata = self.described(OBJECT_META, "Standard object's metadata.");
-        if !schema["properties"].is_object() {
-            schema["properties"] = json!({});
-        }
-        if let Some(properties) = schema["properties"].as_object_mut() {
-            properties.extend(type_properties());
-            properties.insert("metadata".into(), metadata);
-        }
-        schema["x-kubernetes-group-version-kind"] = json!([group_version_kind(kind, kind.kind)]);
-        schema
-    }
-}
-
-/// What Swagger 2.0 cannot say.
-fn drop_unknown_to_v2(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            map.retain(|key, _| !matches!(key.as_str(), "oneOf" | "anyOf" | "allOf" | "not" | "nullable"));
-            map.values_mut().for_each(drop_unknown_to_v2);
-        }
-        Value::Array(list) => list.iter_mut().for_each(drop_unknown_to_v2),
-        _ => {}
-    }
-}
-
-fn type_properties() -> Map<String, Value> {
-    let version = "APIVersion defines the versioned schema of this representation of an object.";
-    let kind = "Kind is a string value representing the REST resource this object represents.";
-    let mut properties = Map::new();
-    properties.insert("apiVersion".into(), json!({"type": "string", "description": version}));
-    properties.insert("kind".into(), json!({"type": "string", "description": kind}));
-    properties
 }
 
 pub(super) fn group_version_kind(kind: &Kind, name: &str) -> Value {

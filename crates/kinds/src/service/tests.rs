@@ -32,6 +32,9 @@ fn defaults() {
     assert_eq!(errors(&headless, None), Vec::<String>::new());
     let sticky = service(json!({"type": "LoadBalancer", "sessionAffinity": "ClientIP", "ports": [{"port": 80}]}));
     assert_eq!(sticky["spec"]["sessionAffinityConfig"], json!({"clientIP": {"timeoutSeconds": 10800}}));
+    let no_longer =
+        service(json!({"sessionAffinity": "None", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 9}}}));
+    assert_eq!(no_longer["spec"].get("sessionAffinityConfig"), None);
     assert_eq!(sticky["spec"]["externalTrafficPolicy"], "Cluster");
     assert_eq!(sticky["spec"]["allocateLoadBalancerNodePorts"], true);
     let alias = service(json!({"type": "ExternalName", "externalName": "db.example.com"}));

@@ -237,6 +237,11 @@ pub(crate) fn encode_channel(out: &mut BytesMut, channel: u8, payload: &[u8], ba
     }
 }
 
+pub(crate) fn encode_text(out: &mut BytesMut, payload: &[u8]) {
+    encode_header(out, TEXT, payload.len());
+    out.put_slice(payload);
+}
+
 pub(crate) fn encode_binary(out: &mut BytesMut, payload: &[u8]) {
     encode_header(out, BINARY, payload.len());
     out.put_slice(payload);

@@ -5,5 +5,9 @@ mod frame;
 mod tunnel;
 
 pub(crate) use channels::{Channels, ERROR, STDERR, STDIN, STDOUT, encode_normal_close, start_channels};
-pub(crate) use frame::encode_channel;
+#[cfg(test)]
+pub(crate) use frame::tests::client_frame;
+pub(crate) use frame::{
+    CLOSE_NORMAL, Decoder, Piece, encode_binary, encode_channel, encode_close, encode_pong, encode_text,
+};
 pub(crate) use tunnel::Tunnel;
