@@ -2,6 +2,7 @@
 
 pub mod amounts;
 pub mod columns;
+pub mod placement;
 pub mod qos;
 mod references;
 pub mod resize;

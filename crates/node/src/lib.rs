@@ -10,6 +10,7 @@
 //! To add a runtime ability: one `Action` variant, one place in a plan, one arm in `observe.rs`; the compiler lists the rest.
 
 pub mod action;
+mod admit;
 mod agent;
 pub mod config;
 mod container;

@@ -59,6 +59,10 @@ pub fn outcome(pod: &PodState, typed: &Pod, now: Timestamp) -> Option<Outcome> {
         Some("Failed") => return settled("Failed"),
         _ => {}
     }
+    if let Some(why) = &pod.rejected {
+        let message = format!("Pod was rejected: {}", why.message);
+        return Some(Outcome { phase: "Failed", reason: Some(why.reason.clone()), message: Some(message) });
+    }
     if let Some(message) = &pod.evicted {
         return Some(Outcome { phase: "Failed", reason: Some(EVICTED.into()), message: Some(message.clone()) });
     }

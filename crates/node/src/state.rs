@@ -16,6 +16,7 @@ use stead_kinds::template::ephemeral::as_container;
 use crate::action::{
     Container, ContainerRef, ContainerState, Exit, Failure, Image, PodRef, Sandbox, SandboxState, Volume,
 };
+use crate::admit::Rejection;
 use crate::probe::Probes;
 use crate::resize;
 
@@ -205,6 +206,9 @@ pub struct PodState {
     /// The resources that its containers were granted, and what is asked for beyond that.
     pub granted: resize::Granted,
     pub resize: Option<resize::Asked>,
+    /// The node has taken it, or would not.
+    pub is_admitted: bool,
+    pub rejected: Option<Rejection>,
     /// It has to go, for the node's sake: the text for its status.
     pub evicted: Option<String>,
     /// What it wrote was given back.
@@ -241,6 +245,8 @@ impl PodState {
             references: BTreeSet::new(),
             granted: BTreeMap::new(),
             resize: None,
+            is_admitted: false,
+            rejected: None,
             evicted: None,
             is_emptied: false,
             is_fenced: false,

@@ -24,6 +24,9 @@ pub fn pod_status(pod: &PodState, typed: &Pod, now: Timestamp) -> PodStatus {
     let old = typed.status.clone().unwrap_or_default();
     let Some(spec) = &typed.spec else { return old };
     let outcome = pod::outcome(pod, typed, now);
+    if let (Some(_), Some(outcome)) = (&pod.rejected, &outcome) {
+        return rejected(pod, typed, outcome.clone(), old);
+    }
     let init = spec.init_containers.as_ref().map(|all| all.iter().map(|c| one(pod, spec, c)).collect::<Vec<_>>());
     let main: Vec<ContainerStatus> = spec.containers.iter().map(|c| one(pod, spec, c)).collect();
     let ephemeral: Vec<ContainerStatus> = pod.ephemeral.iter().map(|c| one_ephemeral(pod, spec, c)).collect();
@@ -50,6 +53,19 @@ pub fn pod_status(pod: &PodState, typed: &Pod, now: Timestamp) -> PodStatus {
         pod_ip: ip,
         host_ips: Some(vec![HostIP { ip: host_ip.clone() }]),
         host_ip: Some(host_ip),
+        start_time: old.start_time.clone().or(Some(Time(pod.seen_at))),
+        qos_class: Some(qos_class(typed).into()),
+        observed_generation: typed.metadata.generation,
+        ..old
+    }
+}
+
+/// The status of a pod of which nothing was made.
+fn rejected(pod: &PodState, typed: &Pod, outcome: Outcome, old: PodStatus) -> PodStatus {
+    PodStatus {
+        phase: Some(outcome.phase.into()),
+        reason: outcome.reason,
+        message: outcome.message,
         start_time: old.start_time.clone().or(Some(Time(pod.seen_at))),
         qos_class: Some(qos_class(typed).into()),
         observed_generation: typed.metadata.generation,

@@ -33,6 +33,7 @@ impl NodeAgent {
         let shutdown_at = self.kill_all_at;
         let Some(state) = self.pods.get_mut(uid) else { return };
         state.shutdown_at = shutdown_at;
+        self.admit(uid, snapshot, now);
         self.grant_resize(uid, now);
         let Some(state) = self.pods.get(uid) else { return };
         if state.object.is_none() && !stop::has_remains(state) && state.busy.is_empty() {

@@ -1,5 +1,6 @@
 //! The agent against a machine of memory and a small API server: text in, text out.
 
+mod admission;
 mod crashes;
 mod duty;
 mod ephemeral;

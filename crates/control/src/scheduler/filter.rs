@@ -1,8 +1,7 @@
 //! Does a pod fit on a node? If not, why, in upstream's words.
 
-use std::collections::BTreeSet;
-
-use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use stead_kinds::pod::placement::{host_ports, ports_meet};
 
 use super::affinity::{self, Surroundings};
 use super::place::{Place, Wanted};
@@ -75,30 +74,9 @@ fn untolerated(node: &Node, tolerations: &[Toleration]) -> Option<Taint> {
     given.or_else(|| Some(taint("not-ready")).filter(|t| !is_ready(node) && !tolerates(tolerations, t)))
 }
 
-fn host_ports(pod: &Pod) -> BTreeSet<(String, String, i32)> {
-    let spec = pod.spec.as_ref();
-    let sidecars = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten());
-    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let containers = spec.into_iter().flat_map(|s| &s.containers).chain(sidecars);
-    let ports = containers.flat_map(|c| c.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            let number = port.host_port.filter(|n| *n > 0)?;
-            let ip = port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
-            Some((port.protocol.clone().unwrap_or_else(|| "TCP".into()), ip, number))
-        })
-        .collect()
-}
-
 fn has_port_conflict(wanted: &Wanted, place: &Place) -> bool {
     let ports = host_ports(&wanted.pod);
-    if ports.is_empty() {
-        return false;
-    }
-    let meets = |a: &(String, String, i32), b: &(String, String, i32)| {
-        a.0 == b.0 && a.2 == b.2 && (a.1 == b.1 || a.1 == "0.0.0.0" || b.1 == "0.0.0.0")
-    };
-    place.pods.iter().flat_map(|(_, pod)| host_ports(pod)).any(|used| ports.iter().any(|port| meets(port, &used)))
+    !ports.is_empty() && place.pods.iter().any(|(_, pod)| ports_meet(&ports, &host_ports(pod)))
 }
 
 /// What all pods on a node ask for.
