@@ -75,7 +75,10 @@ fn rejected(pod: &PodState, typed: &Pod, outcome: Outcome, old: PodStatus) -> Po
 
 fn phase(pod: &PodState, typed: &Pod, main: &[ContainerStatus], outcome: Option<&Outcome>) -> &'static str {
     let is_deleting = typed.metadata.deletion_timestamp.is_some();
+    let stored = typed.status.as_ref().and_then(|status| status.phase.as_deref());
     match outcome {
+        // What the API server calls ended stays ended, whoever said so, while its containers are being stopped.
+        Some(outcome) if stored == Some(outcome.phase) => outcome.phase,
         Some(outcome) if pod.is_at_rest() => outcome.phase,
         Some(_) => "Running",
         // A deleted pod ends like any other before it goes.

@@ -571,3 +571,18 @@ fn a_provisioned_directory_is_deleted_with_its_volume() {
         assert_eq!(log, expected, "{policy}");
     }
 }
+
+#[test]
+fn what_somebody_called_failed_stays_failed_while_it_is_stopped() {
+    let mut world = ready();
+    world.pod("web", "u1", json!({"containers": [container("main")], "terminationGracePeriodSeconds": 30}));
+    world.run(5);
+    let mut value = world.get("pods", "web").unwrap().value();
+    value["status"]["phase"] = "Failed".into();
+    world.log.clear();
+    world.put("pods", value);
+    world.run(40);
+    assert!(!world.log.contains("status Running"), "{}", world.log);
+    assert!(status_of(&world, "web").starts_with("Failed"), "{}", world.log);
+    assert_eq!(world.machine.running().count(), 0);
+}
