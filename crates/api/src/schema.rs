@@ -110,6 +110,8 @@ pub struct Schema {
     pub nullable: bool,
     /// A whole object with apiVersion, kind and metadata of its own.
     pub embedded: bool,
+    /// What a custom resource's schema says of a field whose type is given: apiVersion, kind and metadata.
+    pub declared: Option<Box<Schema>>,
     /// What a custom resource's values must satisfy besides the shape.
     pub rules: Option<Box<Rules>>,
 }
@@ -221,6 +223,7 @@ impl Schema {
             required: Vec::new(),
             nullable: false,
             embedded: false,
+            declared: None,
             rules: None,
         }
     }

@@ -316,7 +316,7 @@ impl FieldErrorKind {
 pub struct FieldError {
     pub kind: FieldErrorKind,
     pub field: String,
-    /// The offending value; not shown for Required, Forbidden, TooLong and TooMany.
+    /// The offending value; not shown for Required, Forbidden and TooLong.
     pub value: Value,
     pub detail: String,
 }
@@ -326,13 +326,19 @@ impl FieldError {
     pub fn body(&self) -> String {
         let shown = match (self.kind, &self.value) {
             (FieldErrorKind::Required | FieldErrorKind::Forbidden | FieldErrorKind::TooLong, _) => String::new(),
-            (FieldErrorKind::TooMany | FieldErrorKind::Internal, _) => String::new(),
+            (FieldErrorKind::Internal, _) | (FieldErrorKind::TooMany, Value::Null) => String::new(),
             (_, Value::Null) => ": null".into(),
+            (_, value @ (Value::Object(_) | Value::Array(_))) => format!(": {}", as_go_prints(value)),
             (_, value) => format!(": {value}"),
         };
         let detail = if self.detail.is_empty() { String::new() } else { format!(": {}", self.detail) };
         format!("{}{shown}{detail}", self.kind.text())
     }
+}
+
+/// Go escapes what HTML gives a meaning.
+fn as_go_prints(value: &Value) -> String {
+    value.to_string().replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
 }
 
 impl fmt::Display for FieldError {
@@ -384,8 +390,9 @@ impl Errors {
         self.push(FieldErrorKind::TooLong, at, Value::Null, format!("may not be more than {limit} bytes"));
     }
 
-    pub fn too_many(&mut self, at: &FieldPath, limit: usize) {
-        self.push(FieldErrorKind::TooMany, at, Value::Null, format!("must have at most {limit} items"));
+    pub fn too_many(&mut self, at: &FieldPath, found: usize, limit: usize) {
+        let items = if limit == 1 { "item" } else { "items" };
+        self.push(FieldErrorKind::TooMany, at, found, format!("must have at most {limit} {items}"));
     }
 }
 

@@ -61,6 +61,7 @@ const CHECKS: &[(&str, &[Check])] = &[
 const PART_RULES: &[(&str, Part, Rule)] = &[
     (certificates::REQUESTS, Part::Approval, certificates::approve),
     (certificates::REQUESTS, Part::Status, certificates::sign),
+    (custom::DEFINITIONS, Part::Status, definition::accept_names),
 ];
 
 pub(crate) fn admit(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {

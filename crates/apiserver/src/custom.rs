@@ -11,10 +11,10 @@ use serde_json::Value;
 use stead_api::schema::KindSchema;
 use stead_api::status::FieldErrorKind;
 use stead_api::{Errors, FieldPath, Object};
-use stead_kinds::{Kind, Registry, SchemaRef};
+use stead_kinds::{Kind, Registry, SchemaRef, Subresource};
 use stead_store::Snapshot;
 
-use crate::Context;
+use crate::{Context, scale};
 
 pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
@@ -40,7 +40,16 @@ pub(crate) fn validate(
 ) {
     warnings.extend(stead_kinds::meta::finalizer_warnings(new, old));
     let old = (!old.is_null()).then_some(old);
-    schema.validate_change(new, old, &FieldPath::default(), errors);
+    let root = FieldPath::default();
+    schema.validate_change(new, old, &root, errors);
+    validate_scale(kind, new, errors);
+    stead_kinds::custom::embedded::validate_inside(schema, new, errors);
+    // Lists that repeat themselves already may go on.
+    let mut before = Errors::default();
+    old.into_iter().for_each(|old| schema.validate_lists(old, &root, &mut before));
+    if before.is_empty() {
+        schema.validate_lists(new, &root, errors);
+    }
     let Some(rules) = registry.rules(kind) else { return };
     let blocks = |kind| {
         use FieldErrorKind::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
@@ -52,6 +61,39 @@ pub(crate) fn validate(
         return errors.invalid(&FieldPath::new("<nil>"), Value::Null, why);
     }
     rules.check(schema, new, old, errors, warnings);
+}
+
+/// What autoscalers read must fit a Scale.
+fn validate_scale(kind: &Kind, new: &Value, errors: &mut Errors) {
+    let Some(Subresource::Scale { spec, status, .. }) = kind.subresource("scale") else { return };
+    for path in [spec, status] {
+        let place = FieldPath::new(&format!(".{path}"));
+        match scale::at(new, path) {
+            Value::Null => {}
+            Value::Number(number) if number.as_i64().is_some_and(|found| found > i64::from(i32::MAX)) => {
+                errors.invalid(&place, number.clone(), format!("should be less than or equal to {}", i32::MAX));
+            }
+            Value::Number(number) if number.as_i64().is_some_and(|found| found < 0) => {
+                errors.invalid(&place, number.clone(), "should be a non-negative integer");
+            }
+            Value::Number(number) if number.is_i64() => {}
+            other => {
+                let why = format!("{place} accessor error: {other} is of the type {}, expected int64", go_type(other));
+                errors.invalid(&place, 0, why);
+            }
+        }
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
 }
 
 /// Serves what a written definition says.

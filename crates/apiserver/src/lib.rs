@@ -75,6 +75,7 @@ pub use backend::resolve;
 pub use body::{Decoded, decode_body};
 pub use bootstrap::{Bootstrap, FRONT_PROXY, bootstrap};
 pub use context::{Cluster, Context, Head, Ids};
+pub use custom::definition::may_have_its_names;
 pub use custom::registry_of;
 pub use discovery::extensions::{Known, Told, read_resources, with_extensions};
 pub use extension::{API_SERVICES, Availability, Extension, extensions, tell_availability};

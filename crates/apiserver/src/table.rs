@@ -14,7 +14,7 @@ use crate::listed::ListMeta;
 
 fn column_definition(column: &Column) -> Value {
     json!({"name": column.name, "type": column.r#type, "format": column.format, "description": column.description,
-        "priority": if column.wide { 1 } else { 0 }})
+        "priority": column.priority})
 }
 
 fn head(kind: &Kind, metadata: Value, form: Form, with_columns: bool) -> String {

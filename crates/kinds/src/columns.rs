@@ -11,7 +11,7 @@ pub const NAME_COLUMN: Column = Column {
     r#type: "string",
     format: "name",
     description: "Name must be unique within a namespace.",
-    wide: false,
+    priority: 0,
     cell: Cell::Name,
 };
 
@@ -20,7 +20,7 @@ pub const AGE_COLUMN: Column = Column {
     r#type: "string",
     format: "",
     description: "Time since the object was made.",
-    wide: false,
+    priority: 0,
     cell: Cell::Age,
 };
 
@@ -28,22 +28,22 @@ pub const DEFAULT_COLUMNS: &[Column] = &[NAME_COLUMN, AGE_COLUMN];
 
 /// A text column read from a dotted path.
 pub const fn path(name: &'static str, path: &'static str, description: &'static str) -> Column {
-    Column { name, r#type: "string", format: "", description, wide: false, cell: Cell::Path(path) }
+    Column { name, r#type: "string", format: "", description, priority: 0, cell: Cell::Path(path) }
 }
 
 /// A text column that is computed.
 pub const fn text(name: &'static str, cell: CellFn, description: &'static str) -> Column {
-    Column { name, r#type: "string", format: "", description, wide: false, cell: Cell::Of(cell) }
+    Column { name, r#type: "string", format: "", description, priority: 0, cell: Cell::Of(cell) }
 }
 
 /// A number that is computed.
 pub const fn integer(name: &'static str, cell: CellFn, description: &'static str) -> Column {
-    Column { name, r#type: "integer", format: "", description, wide: false, cell: Cell::Of(cell) }
+    Column { name, r#type: "integer", format: "", description, priority: 0, cell: Cell::Of(cell) }
 }
 
 /// The same column, shown with `-o wide` only.
 pub const fn wide(column: Column) -> Column {
-    Column { wide: true, ..column }
+    Column { priority: 1, ..column }
 }
 
 /// The moment of creation, for kinds whose age says little.
@@ -52,7 +52,7 @@ pub const CREATED_AT_COLUMN: Column = Column {
     r#type: "date",
     format: "",
     description: "When the object was made.",
-    wide: false,
+    priority: 0,
     cell: Cell::Of(|object, _| {
         let text = object.meta.creation_timestamp.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         text.unwrap_or_default().into()
@@ -68,8 +68,8 @@ pub struct Column {
     /// `name` for the name column, else empty.
     pub format: &'static str,
     pub description: &'static str,
-    /// Shown with `-o wide` only (priority 1).
-    pub wide: bool,
+    /// Above zero it is shown with `-o wide` only.
+    pub priority: i32,
     pub cell: Cell,
 }
 

@@ -3,6 +3,7 @@
 //! Guarantees: a definition that passed validation makes one kind for each version that is served or stored; the same
 //! definition makes the same kinds again without taking more memory.
 
+pub mod embedded;
 pub(crate) mod field_path;
 pub(crate) mod rules;
 
@@ -168,6 +169,12 @@ fn subresources(declared: &Value) -> &'static [Subresource] {
     found.leak()
 }
 
+const CREATION_DESCRIPTION: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is \
+                                    not guaranteed to be set in happens-before order across separate operations. Clients may not set \
+                                    this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. \
+                                    Read-only. Null for lists. More info: \
+                                    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
 /// The name, then what the definition says; without that, the age.
 fn columns(version: &Value) -> &'static [Column] {
     let declared = version["additionalPrinterColumns"].as_array().map_or(&[][..], Vec::as_slice);
@@ -177,13 +184,24 @@ fn columns(version: &Value) -> &'static [Column] {
             name: word(column, "name"),
             r#type: word(column, "type"),
             format: word(column, "format"),
-            description: word(column, "description"),
-            wide: column["priority"].as_i64().unwrap_or(0) > 0,
+            description: match word(column, "description") {
+                "" => intern(&format!(
+                    "Custom resource definition column (in JSONPath format): {}",
+                    word(column, "jsonPath")
+                )),
+                description => description,
+            },
+            priority: column["priority"].as_i64().and_then(|priority| i32::try_from(priority).ok()).unwrap_or(0),
             cell: Cell::JsonPath(word(column, "jsonPath")),
         });
     }
     if declared.is_empty() {
-        found.push(AGE_COLUMN);
+        found.push(Column {
+            r#type: "date",
+            description: CREATION_DESCRIPTION,
+            cell: Cell::JsonPath(".metadata.creationTimestamp"),
+            ..AGE_COLUMN
+        });
     }
     found.leak()
 }
@@ -220,10 +238,7 @@ mod tests {
             (&["cr"][..], &["all"][..], &["spec.color"][..])
         );
         assert_eq!(kind.subresources.len(), 2);
-        assert_eq!(
-            kind.columns.iter().map(|c| (c.name, c.wide)).collect::<Vec<_>>(),
-            [("Name", false), ("Spec", true)]
-        );
+        assert_eq!(kind.columns.iter().map(|c| (c.name, c.priority)).collect::<Vec<_>>(), [("Name", 0), ("Spec", 1)]);
         assert!(kind.convert.is_none() && kinds[1].0.convert.is_some());
         assert_eq!(kinds[1].0.columns.len(), 2);
     }

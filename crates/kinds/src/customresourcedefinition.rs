@@ -1,6 +1,6 @@
 //! CustomResourceDefinition: checked on the JSON value, since its schemas are data.
 
-mod approval;
+pub mod approval;
 mod conversion;
 mod defaults;
 mod marks;
@@ -8,17 +8,15 @@ mod nested;
 mod part;
 mod selectable;
 mod structural;
-
-use std::collections::BTreeSet;
+mod versions;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use stead_api::Errors;
 use stead_api::names::{dns1035_label, dns1123_subdomain};
-use stead_api::{Errors, Schema};
 
 use crate::check::{FIELD_IS_IMMUTABLE, name, one_of};
 use crate::columns::{CREATED_AT_COLUMN, NAME_COLUMN};
-use crate::custom::rules;
 use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::names;
 use crate::path::Path;
@@ -42,9 +40,6 @@ pub const CUSTOMRESOURCEDEFINITION: Kind = Kind {
         "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
     )
 };
-
-const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
-const COLUMN_FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 
 /// A definition, its schemas as they were written.
 #[derive(Debug, Default, Deserialize)]
@@ -91,13 +86,12 @@ impl Behavior for Definition {
             at.child("group").invalid(errors, group, "should be a domain with at least one dot");
         }
         one_of(at.child("scope"), text(spec, "scope"), &["Cluster", "Namespaced"], false, errors);
+        versions::validate(at, spec, errors);
         conversion::validate(at.child("conversion"), &spec["conversion"], errors);
         if spec["preserveUnknownFields"] == true {
             let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
             at.child("preserveUnknownFields").invalid(errors, true, detail);
         }
-        validate_names(at.child("names"), &spec["names"], errors);
-        validate_versions(at.child("versions"), items(spec, "versions"), errors);
         if let Some(old) = old {
             self.validate_update(old, errors);
         }
@@ -146,8 +140,8 @@ impl Definition {
 
 fn validate_names(at: Path, names: &Value, errors: &mut Errors) {
     let kind = text(names, "kind");
-    for (field, value) in [("plural", text(names, "plural")), ("kind", kind), ("listKind", text(names, "listKind"))] {
-        if value.is_empty() {
+    for field in ["plural", "singular", "kind", "listKind"] {
+        if text(names, field).is_empty() {
             at.child(field).required(errors, "");
         }
     }
@@ -175,123 +169,6 @@ fn validate_names(at: Path, names: &Value, errors: &mut Errors) {
             for message in dns1035_label(word) {
                 at.child(field).index(index).invalid(errors, word, message);
             }
-        }
-    }
-}
-
-fn validate_versions(at: Path, versions: &[Value], errors: &mut Errors) {
-    if versions.is_empty() {
-        at.required(errors, "");
-        return;
-    }
-    let mut seen = BTreeSet::new();
-    for (index, version) in versions.iter().enumerate() {
-        let at = at.index(index);
-        let label = text(version, "name");
-        match label {
-            "" => at.child("name").required(errors, ""),
-            _ => name(at.child("name"), label, dns1035_label, errors),
-        }
-        if !seen.insert(label) {
-            at.child("name").duplicate(errors, label);
-        }
-        validate_deprecation(at.child("deprecationWarning"), version, errors);
-        let schema_at = at.child("schema");
-        match &version["schema"]["openAPIV3Schema"] {
-            Value::Null => schema_at.child("openAPIV3Schema").required(errors, "schemas are required"),
-            schema => validate_schema(schema_at.child("openAPIV3Schema"), schema, errors),
-        }
-        let schema = &version["schema"]["openAPIV3Schema"];
-        selectable::validate(at.child("selectableFields"), items(version, "selectableFields"), schema, errors);
-        validate_columns(at.child("additionalPrinterColumns"), items(version, "additionalPrinterColumns"), errors);
-        validate_scale(at.child("subresources").child("scale"), &version["subresources"]["scale"], errors);
-    }
-    if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
-        let names: Vec<&str> = versions.iter().map(|version| text(version, "name")).collect();
-        at.invalid(errors, json!(names), "must have exactly one version marked as storage version");
-    }
-}
-
-/// Structural, and fit to be compiled.
-fn validate_schema(at: Path, schema: &Value, errors: &mut Errors) {
-    let before = errors.0.len();
-    structural::validate(at, schema, errors);
-    if errors.0.len() > before {
-        return;
-    }
-    match Schema::from_crd(schema, false) {
-        Ok(compiled) => {
-            defaults::validate(at, schema, &compiled, errors);
-            rules::compile(at, schema, &compiled, errors);
-        }
-        Err(why) => at.invalid(errors, "", why),
-    }
-}
-
-fn validate_columns(at: Path, columns: &[Value], errors: &mut Errors) {
-    for (index, column) in columns.iter().enumerate() {
-        let at = at.index(index);
-        if text(column, "name").is_empty() {
-            at.child("name").required(errors, "");
-        }
-        for (field, allowed, is_required) in [("type", COLUMN_TYPES, true), ("format", COLUMN_FORMATS, false)] {
-            let detail = format!("must be one of {}", allowed.join(","));
-            match text(column, field) {
-                "" if is_required => at.child(field).required(errors, detail),
-                "" => {}
-                found if !allowed.contains(&found) => at.child(field).invalid(errors, found, detail),
-                _ => {}
-            }
-        }
-        // Upstream names the field as its internal type does.
-        match text(column, "jsonPath") {
-            "" => at.child("JSONPath").required(errors, ""),
-            path if !path.starts_with('.') && !path.starts_with('[') => {
-                at.child("JSONPath").invalid(errors, path, "is an invalid path: does not start with .");
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The longest warning about a deprecated version.
-const WARNING_BYTES_MAX: usize = 256;
-
-fn validate_deprecation(at: Path, version: &Value, errors: &mut Errors) {
-    let Some(warning) = version["deprecationWarning"].as_str() else { return };
-    if version["deprecated"] != true {
-        return at.invalid(errors, warning, "can only be set for deprecated versions");
-    }
-    if warning.len() > WARNING_BYTES_MAX {
-        at.invalid(errors, warning, format!("must be <= {WARNING_BYTES_MAX} characters long"));
-    }
-    if warning.is_empty() {
-        at.invalid(errors, warning, "must not be an empty string");
-    }
-    if let Some((index, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
-        let detail =
-            format!("must only contain printable UTF-8 characters; non-printable character found at index {index}");
-        at.invalid(errors, warning, detail);
-    }
-}
-
-fn validate_scale(at: Path, scale: &Value, errors: &mut Errors) {
-    if !scale.is_object() {
-        return;
-    }
-    for (field, root, is_required) in [
-        ("specReplicasPath", ".spec.", true),
-        ("statusReplicasPath", ".status.", true),
-        ("labelSelectorPath", "", false),
-    ] {
-        match text(scale, field) {
-            "" if is_required => at.child(field).required(errors, ""),
-            "" => {}
-            path if !path.starts_with(root) || !(path.starts_with(".spec.") || path.starts_with(".status.")) => {
-                let root = if root.is_empty() { "either .status or .spec" } else { root.trim_end_matches('.') };
-                at.child(field).invalid(errors, path, format!("should be a json path under {root}"));
-            }
-            _ => {}
         }
     }
 }
@@ -340,11 +217,11 @@ mod tests {
             "metadata.name: Invalid value: \"other\": must be spec.names.plural+\".\"+spec.group",
             "spec.scope: Unsupported value: \"Galaxy\": supported values: \"Cluster\", \"Namespaced\"",
             "spec.versions: Invalid value: [\"v1\"]: must have exactly one version marked as storage version",
-            "spec.versions[0].schema.openAPIV3Schema.$ref: Forbidden: $ref is not supported",
-            "spec.versions[0].schema.openAPIV3Schema.type: Required value: must not be empty at the root",
-            "spec.versions[0].schema.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields",
-            "spec.versions[0].subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
-            "spec.versions[0].subresources.scale.statusReplicasPath: Required value",
+            "spec.validation.openAPIV3Schema.$ref: Forbidden: $ref is not supported",
+            "spec.validation.openAPIV3Schema.type: Required value: must not be empty at the root",
+            "spec.validation.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields",
+            "spec.subresources.scale.specReplicasPath: Invalid value: \".status.x\": should be a json path under .spec",
+            "spec.subresources.scale.statusReplicasPath: Required value",
         ] {
             assert!(found.iter().any(|error| error == text), "{text} is missing in {found:#?}");
         }
@@ -368,7 +245,7 @@ mod tests {
         version["selectableFields"] = json!([{"jsonPath": ".spec.size"}]);
         version["additionalPrinterColumns"] = json!([{"name": "A", "type": "text", "jsonPath": "spec"}]);
         let found = errors(&bad, None);
-        let at = "spec.versions[0].schema.openAPIV3Schema";
+        let at = "spec.validation.openAPIV3Schema";
         for text in [
             format!("{at}.nullable: Forbidden: nullable cannot be true at the root"),
             format!("{at}.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but metadata is implicitly specified"),
@@ -379,8 +256,8 @@ mod tests {
             format!("{at}.properties[spec].properties[raw].properties: Required value: must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"),
             format!("{at}.properties[spec].properties[size].anyOf[0].type: Forbidden: must be empty to be structural"),
             format!("{at}.properties[spec].properties[gone]: Required value: because it is defined in {at}.anyOf[0].properties[spec].properties[gone]"),
-            "spec.versions[0].additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string".into(),
-            "spec.versions[0].additionalPrinterColumns[0].JSONPath: Invalid value: \"spec\": is an invalid path: does not start with .".into(),
+            "spec.additionalPrinterColumns[0].type: Invalid value: \"text\": must be one of boolean,date,integer,number,string".into(),
+            "spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"spec\": must be a simple json path starting with .".into(),
         ] {
             assert!(found.contains(&text), "{text} is missing in {found:#?}");
         }
@@ -395,14 +272,14 @@ mod tests {
             "default": {"x": 1}, "properties": {"n": {"type": "integer", "minimum": 3, "default": 2}, "o": {"type": "object",
             "properties": {"p": {"type": "string"}}}}}}});
         version["selectableFields"] = json!([{"jsonPath": ".spec.o"}, {"jsonPath": ".spec.o.p"}, {"jsonPath": ".spec.o.p"}, {"jsonPath": ".spec.none"}, {"jsonPath": ".spec['n']"}]);
-        let at = "spec.versions[0]";
-        let schema = "schema.openAPIV3Schema.properties[spec]";
+        let at = "spec";
+        let schema = "validation.openAPIV3Schema.properties[spec]";
         assert_eq!(
             errors(&bad, None),
             [
                 format!("{at}.{schema}.default: Invalid value: {{\"x\":1}}: must not have unknown fields"),
                 format!(
-                    "{at}.{schema}.properties[n].default: Invalid value: 2: {at}.{schema}.properties[n].default in body should be greater than or equal to 3"
+                    "{at}.{schema}.properties[n].default: Invalid value: 2: in body should be greater than or equal to 3"
                 ),
                 format!(
                     "{at}.selectableFields[0].jsonPath: Invalid value: \".spec.o\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."

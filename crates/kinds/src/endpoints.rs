@@ -108,7 +108,7 @@ impl Behavior for EndpointSlice {
         one_of(Path::root("addressType"), &self.address_type, &["FQDN", "IPv4", "IPv6"], false, errors);
         let endpoints = list(&self.endpoints);
         if endpoints.len() > ENDPOINTS_MAX {
-            errors.too_many(&Path::root("endpoints").field(), ENDPOINTS_MAX);
+            errors.too_many(&Path::root("endpoints").field(), endpoints.len(), ENDPOINTS_MAX);
         }
         for (index, endpoint) in endpoints.iter().enumerate() {
             let all = Path::root("endpoints");
@@ -117,7 +117,7 @@ impl Behavior for EndpointSlice {
             if addresses.is_empty() {
                 at.child("addresses").required(errors, "must contain at least 1 address");
             } else if addresses.len() > ADDRESSES_MAX {
-                errors.too_many(&at.child("addresses").field(), ADDRESSES_MAX);
+                errors.too_many(&at.child("addresses").field(), addresses.len(), ADDRESSES_MAX);
             }
             for (place, address) in addresses.iter().enumerate() {
                 check_address(at.child("addresses").index(place), self, address, errors);
@@ -127,7 +127,7 @@ impl Behavior for EndpointSlice {
         }
         let ports = list(&self.ports);
         if ports.len() > PORTS_MAX {
-            errors.too_many(&Path::root("ports").field(), PORTS_MAX);
+            errors.too_many(&Path::root("ports").field(), ports.len(), PORTS_MAX);
         }
         let mut seen = std::collections::BTreeSet::new();
         for (index, port) in ports.iter().enumerate() {

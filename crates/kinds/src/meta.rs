@@ -9,6 +9,7 @@ use stead_api::names::{label_value, qualified_name};
 use stead_api::status::FieldErrorKind;
 use stead_api::{Errors, Object};
 
+use crate::names::path_segment;
 use crate::path::Path;
 use crate::{Kind, SchemaRef};
 
@@ -26,10 +27,30 @@ pub fn validate(kind: &Kind, new: &Value, old: Option<&Object>, errors: &mut Err
     validate_labels(pairs(&meta["labels"]), at.child("labels"), errors);
     validate_annotations(pairs(&meta["annotations"]), &at.child("annotations"), errors);
     validate_owners(&meta["ownerReferences"], &at.child("ownerReferences"), errors);
-    validate_finalizers(kind, &meta["finalizers"], &at.child("finalizers"), errors);
+    let is_lenient = kind.schema == SchemaRef::Custom || LENIENT_GROUPS.contains(&kind.group);
+    validate_finalizers(is_lenient, &meta["finalizers"], &at.child("finalizers"), errors);
     if let Some(old) = old {
         validate_update(meta, old, &at, errors);
     }
+}
+
+/// Checks `metadata` of an object of any kind, of which little has to be there.
+pub(crate) fn validate_any(meta: &Value, at: &Path, errors: &mut Errors) {
+    for field in ["generateName", "name"].into_iter().filter(|field| !text(meta, field).is_empty()) {
+        for message in path_segment(text(meta, field)) {
+            at.child(field).invalid(errors, text(meta, field), message);
+        }
+    }
+    let namespace = text(meta, "namespace");
+    if !namespace.is_empty() {
+        for message in stead_api::names::dns1123_label(namespace) {
+            at.child("namespace").invalid(errors, namespace, message);
+        }
+    }
+    validate_labels(pairs(&meta["labels"]), at.child("labels"), errors);
+    validate_annotations(pairs(&meta["annotations"]), &at.child("annotations"), errors);
+    validate_owners(&meta["ownerReferences"], &at.child("ownerReferences"), errors);
+    validate_finalizers(true, &meta["finalizers"], &at.child("finalizers"), errors);
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -135,8 +156,7 @@ const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeleti
 /// Groups whose kinds take finalizers without a domain, as custom resources do.
 const LENIENT_GROUPS: &[&str] = &["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
 
-fn validate_finalizers(kind: &Kind, finalizers: &Value, at: &Path, errors: &mut Errors) {
-    let is_lenient = kind.schema == SchemaRef::Custom || LENIENT_GROUPS.contains(&kind.group);
+fn validate_finalizers(is_lenient: bool, finalizers: &Value, at: &Path, errors: &mut Errors) {
     let names: Vec<&str> = finalizers.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for name in &names {
         for message in qualified_name(name) {

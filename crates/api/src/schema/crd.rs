@@ -35,11 +35,11 @@ fn add_object_fields(schema: &mut Schema) {
     let Shape::Object(fields) = &mut schema.shape else {
         return;
     };
-    fields.named.retain(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
     let metadata = definition(OBJECT_META).map_or(Shape::Any, Shape::Ref);
-    fields.named.push(("apiVersion".into(), Schema::of(Shape::String)));
-    fields.named.push(("kind".into(), Schema::of(Shape::String)));
-    fields.named.push(("metadata".into(), Schema::of(metadata)));
+    for (name, shape) in [("apiVersion", Shape::String), ("kind", Shape::String), ("metadata", metadata)] {
+        let declared = fields.named.iter().position(|(field, _)| field == name).map(|at| fields.named.remove(at).1);
+        fields.named.push((name.into(), Schema { declared: declared.map(Box::new), ..Schema::of(shape) }));
+    }
     fields.named.sort_by(|a, b| a.0.cmp(&b.0));
 }
 

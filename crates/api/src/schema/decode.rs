@@ -192,6 +192,9 @@ impl Decoder<'_> {
                 return is_map;
             }
             result = self.value(field, value, owner, &inner);
+            if result.is_err() && owner.is_none() && schema.embedded && name == "metadata" && place.parent.is_some() {
+                result = embedded_metadata(value, &inner);
+            }
             !(typed && is_dropped_when_empty(schema, name, field, value))
         });
         result
@@ -232,6 +235,13 @@ fn zero(schema: &Schema) -> Value {
 }
 
 /// `json: cannot unmarshal string into Go struct field StatefulSetSpec.spec.replicas of type int32`
+/// An object inside of a custom resource is told of by its place.
+fn embedded_metadata(value: &Value, place: &Place) -> Result<(), DecodeError> {
+    let Some(metadata) = super::definition(super::OBJECT_META) else { return Ok(()) };
+    let Err(why) = metadata.decode(&mut value.clone()) else { return Ok(()) };
+    Err(DecodeError::new(format!("{}: Invalid value: {value}: {why}", place.print(true))))
+}
+
 fn wrong_type(schema: &Schema, value: &Value, owner: Owner, place: &Place) -> DecodeError {
     let found = match value {
         Value::Null => "null".to_owned(),

@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::{Fields, List, Rest, Rules, Schema, Shape, type_of};
 use crate::status::{Errors, FieldErrorKind, FieldPath};
 
+/// What every whole object has.
+const OBJECT_FIELDS: &[&str] = &["apiVersion", "kind", "metadata"];
+
 impl Schema {
     /// Checks types, rules and list keys below `at` (empty for a whole object).
     pub fn validate(&self, value: &Value, at: &FieldPath, errors: &mut Errors) {
@@ -34,9 +37,31 @@ impl Schema {
                     let old = old.and_then(|old| self.same_element(item, old));
                     items.validate_change(item, old, &at.index(index), errors);
                 }
-                check_list_keys(&self.list, items, list, at, errors);
             }
             _ if self.rules.is_some() => self.check_required(value, at, errors),
+            _ => {}
+        }
+    }
+
+    /// Checks that elements of sets, and keys of lists of maps, do not repeat.
+    pub fn validate_lists(&self, value: &Value, at: &FieldPath, errors: &mut Errors) {
+        match (&self.shape, value) {
+            (Shape::Array(items), Value::Array(list)) => {
+                check_list_keys(&self.list, items, list, at, errors);
+                for (index, item) in list.iter().enumerate() {
+                    items.validate_lists(item, &at.index(index), errors);
+                }
+            }
+            (Shape::Object(fields), Value::Object(map)) => {
+                for (name, member) in map {
+                    let known = fields.named.binary_search_by(|(field, _)| field.as_str().cmp(name));
+                    match (known, &fields.rest) {
+                        (Ok(index), _) => fields.named[index].1.validate_lists(member, &at.child(name), errors),
+                        (Err(_), Rest::Map(values)) => values.validate_lists(member, &at.key(name), errors),
+                        (Err(_), Rest::Closed | Rest::Keep) => {}
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -59,8 +84,12 @@ impl Schema {
             let known = fields.named.binary_search_by(|(field, _)| field.as_str().cmp(name));
             let old = old.and_then(|old| old.get(name));
             match (known, &fields.rest) {
-                // References are built-in types: decoding has checked them.
-                (Ok(index), _) if matches!(fields.named[index].1.shape, Shape::Ref(_)) => {}
+                // Decoding has checked their types.
+                (Ok(index), _) if self.embedded && OBJECT_FIELDS.contains(&name.as_str()) => {
+                    if let Some(declared) = &fields.named[index].1.declared {
+                        declared.validate_change(member, old, &at.child(name), errors);
+                    }
+                }
                 (Ok(index), _) => fields.named[index].1.validate_change(member, old, &at.child(name), errors),
                 (Err(_), Rest::Map(values)) => values.validate_change(member, old, &at.child(name), errors),
                 (Err(_), Rest::Closed | Rest::Keep) => {}
@@ -252,7 +281,7 @@ fn check_size(
         errors.invalid(at, value.clone(), format!("{} should have at least {limit} {what}", in_body(at)));
     }
     if let Some(limit) = max.filter(|limit| count > *limit) {
-        errors.too_many(at, limit as usize);
+        errors.too_many(at, count as usize, limit as usize);
     }
 }
 
@@ -295,7 +324,9 @@ mod tests {
         let open_api = json!({"type": "object", "properties": {"spec": spec_schema}});
         let schema = Schema::from_crd(&open_api, false).expect("a schema");
         let mut errors = Errors::default();
-        schema.validate(&json!({"metadata": {}, "spec": spec}), &FieldPath::default(), &mut errors);
+        let value = json!({"metadata": {}, "spec": spec});
+        schema.validate(&value, &FieldPath::default(), &mut errors);
+        schema.validate_lists(&value, &FieldPath::default(), &mut errors);
         let found: Vec<String> = errors.0.iter().map(|error| error.to_string()).collect();
         assert_eq!(found, expected);
     }
@@ -331,7 +362,7 @@ mod tests {
                 "spec.a: Too long: may not be more than 3 bytes",
                 "spec.a: Invalid value: \"yyyy\": spec.a in body should match '^x+$'",
                 "spec.b: Invalid value: \"string\": spec.b in body must be of type integer: \"string\"",
-                "spec.l: Too many: must have at most 2 items",
+                "spec.l: Too many: 3: must have at most 2 items",
                 "spec.l[2]: Duplicate value: \"a\"",
             ],
         );

@@ -1,9 +1,11 @@
 //! What the server adds to a definition: conditions, accepted names, stored versions.
 //!
-//! Names are accepted and the definition is established in the write that brings it.
+//! Names are accepted and the definition is established in the write that brings it, or in one of its status once others have let
+//! go of its names.
 
 use serde_json::{Value, json};
 use stead_api::{Request, Status};
+use stead_kinds::customresourcedefinition::approval;
 use stead_store::Snapshot;
 
 use super::{DEFINITIONS, text};
@@ -11,18 +13,37 @@ use crate::Context;
 use crate::condition::set_condition;
 use crate::draft::{Draft, time_text};
 
-/// Sets the conditions and accepted names, so that the kind is served from this write on.
-pub(crate) fn establish(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
+/// Sets what the server says of a definition, so that the kind is served from this write on.
+pub(crate) fn establish(ctx: &mut Context, request: &Request, draft: &mut Draft) -> Result<(), Status> {
+    accept_names(ctx, request, draft)?;
+    let versions = draft.new["spec"]["versions"].as_array().into_iter().flatten();
+    let storage = versions.filter(|one| one["storage"] == true).map(|one| one["name"].clone()).next();
+    let status = &mut draft.new["status"];
+    if !status["storedVersions"].is_array() {
+        status["storedVersions"] = json!([]);
+    }
+    if let (Some(list), Some(storage)) = (status["storedVersions"].as_array_mut(), storage)
+        && !list.contains(&storage)
+    {
+        list.push(storage);
+    }
+    Ok(())
+}
+
+/// Sets the conditions and accepted names.
+pub(crate) fn accept_names(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
     let now = time_text(ctx.now);
     let conflict = conflict(ctx.store.snapshot(), draft.name(), &draft.new["spec"]);
     let names = draft.new["spec"]["names"].clone();
-    let storage = draft.new["spec"]["versions"].as_array().into_iter().flatten().find(|one| one["storage"] == true);
-    let storage = storage.map(|one| one["name"].clone()).unwrap_or_default();
+    let approval = approval::condition(text(&draft.new["spec"], "group"), &draft.new["metadata"]);
     let status = &mut draft.new["status"];
     let condition = |kind: &str, is_true: bool, reason: &str, message: &str| {
         json!({"type": kind, "status": if is_true { "True" } else { "False" }, "lastTransitionTime": now,
             "reason": reason, "message": message})
     };
+    if let Some((is_approved, reason, message)) = &approval {
+        set_condition(status, condition("KubernetesAPIApprovalPolicyConformant", *is_approved, reason, message));
+    }
     match &conflict {
         Some((reason, message)) => {
             set_condition(status, condition("NamesAccepted", false, reason, message));
@@ -43,13 +64,14 @@ pub(crate) fn establish(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Re
             status["acceptedNames"] = names;
         }
     }
-    if !status["storedVersions"].is_array() {
-        status["storedVersions"] = json!([]);
-    }
-    if let Some(list) = status["storedVersions"].as_array_mut().filter(|list| !list.contains(&storage)) {
-        list.push(storage);
-    }
     Ok(())
+}
+
+/// Whether a definition waits for names that nobody has any more.
+pub fn may_have_its_names(snapshot: &Snapshot, definition: &Value) -> bool {
+    let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+    let is_refused = conditions.into_iter().any(|one| one["type"] == "NamesAccepted" && one["status"] == "False");
+    is_refused && conflict(snapshot, text(&definition["metadata"], "name"), &definition["spec"]).is_none()
 }
 
 /// A name of this definition that another one of its group has.

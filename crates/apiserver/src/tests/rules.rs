@@ -112,28 +112,28 @@ fn what_did_not_change_is_not_checked_again() {
 #[test]
 fn rules_that_cannot_work_are_refused_with_the_definition() {
     let told = |spec: Value| Server::new().refused(&format!("POST {DEFINITIONS}"), definition(spec));
-    let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec]";
+    let at = "spec.validation.openAPIV3Schema.properties[spec]";
     let with = |rule: Value| json!({"type": "object", "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]});
     let found = told(with(json!({"rule": "self.m > 1"})));
     assert!(
         found.contains(&format!(
-            "{at}.x-kubernetes-validations[0].rule: Invalid value: {{\"rule\":\"self.m > 1\"}}: compilation failed: \
+            "{at}.x-kubernetes-validations[0].rule: Invalid value: {{\"Rule\":\"self.m \\u003e 1\",\"Message\":\"\",\
+            \"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}}: compilation failed: \
             ERROR: <input>:1:5: undefined field 'm'\n | self.m > 1\n | ....^"
         )),
         "{found}"
     );
     let found = told(with(json!({"rule": "self.n"})));
     assert!(found.ends_with("cel expression must evaluate to a bool"), "{found}");
-    let found = told(with(
-        json!({"rule": "self.n > 1", "messageExpression": "1", "reason": "Bad", "fieldPath": ".x", "message": " "}),
-    ));
+    let found = told(with(json!({"rule": "self.n > 1", "messageExpression": "1"})));
+    assert!(found.ends_with("messageExpression must evaluate to a string"), "{found}");
+    let found = told(with(json!({"rule": "self.n", "reason": "Bad", "fieldPath": ".x", "message": " "})));
+    assert!(!found.contains("must evaluate to a bool"), "expressions come last: {found}");
     for text in [
-        "[0].messageExpression: Invalid value",
-        "messageExpression must evaluate to a string",
         "[0].reason: Unsupported value: \"Bad\": supported values: \"FieldValueDuplicate\", \"FieldValueForbidden\", \
          \"FieldValueInvalid\", \"FieldValueRequired\"",
-        "[0].fieldPath: Invalid value: \".x\": fieldPath must be a valid path: does not refer to a valid field",
-        "[0].message: Invalid value: \" \": message must be non-empty if specified",
+        "[0].fieldPath: Invalid value: \".x\": must be a valid path",
+        "[0].message: Invalid value: \" \": must be non-empty if specified",
     ] {
         assert!(found.contains(text), "{text} is missing in {found}");
     }

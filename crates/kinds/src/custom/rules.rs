@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-use stead_api::Errors;
+use serde_json::{Value, json};
 use stead_api::schema::{List, Rest, Schema, Shape};
 use stead_api::status::FieldErrorKind;
+use stead_api::{Errors, FieldPath};
 use stead_cel::{CALL_COST_MAX, Error, Known, Program, Wanted};
 
 use super::field_path;
@@ -19,6 +19,9 @@ const OBJECT_COST_MAX: u64 = 10_000_000;
 /// What one rule may be estimated to cost, and all of one schema.
 const RULE_COST_MAX: u64 = 10_000_000;
 const SCHEMA_COST_MAX: u64 = 100_000_000;
+/// How many rules are blamed for the cost of all, and what a rule must cost to be blamed.
+const EXPENSIVE_TOLD_MAX: usize = 4;
+const EXPENSIVE_COST_MIN: u64 = SCHEMA_COST_MAX / 100;
 /// The longest text that a messageExpression may come to.
 const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 /// A request's body, which bounds how often a rule can be evaluated.
@@ -48,10 +51,19 @@ struct Rule {
 
 /// Compiles the rules of a schema; what is wrong with them is told below `at`.
 pub(crate) fn compile(at: Path, json: &Value, schema: &Schema, errors: &mut Errors) -> Rules {
-    let mut compiler = Compiler { errors, total: 0 };
+    let mut compiler = Compiler { errors, of_expressions: Errors::default(), total: 0, expensive: Vec::new() };
     let rules = compiler.node(at, json, schema, Place { cardinality: 1, uncorrelated: None });
-    let total = compiler.total;
+    let (total, mut expensive) = (compiler.total, compiler.expensive);
+    let found = compiler.of_expressions.0;
+    errors.0.extend(found);
     if total > SCHEMA_COST_MAX {
+        expensive.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+        for (_, at) in expensive.iter().take(EXPENSIVE_TOLD_MAX) {
+            errors.forbidden(
+                at,
+                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema",
+            );
+        }
         let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         at.forbidden(errors, too_expensive(what, total, SCHEMA_COST_MAX));
     }
@@ -71,6 +83,13 @@ fn too_expensive(what: &str, cost: u64, limit: u64) -> String {
     )
 }
 
+/// A rule as error messages show it: by upstream's internal names.
+fn shown(rule: &Value) -> Value {
+    let text = |field: &str| rule[field].as_str().unwrap_or_default();
+    json!({"Rule": text("rule"), "Message": text("message"), "MessageExpression": text("messageExpression"),
+        "Reason": rule["reason"], "FieldPath": text("fieldPath"), "OptionalOldSelf": rule["optionalOldSelf"]})
+}
+
 /// Where in a schema the compiler is.
 #[derive(Clone, Copy)]
 struct Place<'a> {
@@ -82,15 +101,20 @@ struct Place<'a> {
 
 struct Compiler<'e> {
     errors: &'e mut Errors,
+    /// What is wrong with expressions; they are compiled where all else is right, there and below.
+    of_expressions: Errors,
     total: u64,
+    expensive: Vec<(u64, FieldPath)>,
 }
 
 impl Compiler<'_> {
     fn node(&mut self, at: Path, json: &Value, schema: &Schema, place: Place) -> Rules {
         let mut rules = Rules::default();
-        for (index, rule) in json["x-kubernetes-validations"].as_array().into_iter().flatten().enumerate() {
-            let all = at.child("x-kubernetes-validations");
-            rules.own.extend(self.rule(all.index(index), rule, schema, place));
+        let before = self.errors.0.len();
+        let all = at.child("x-kubernetes-validations");
+        let own = json["x-kubernetes-validations"].as_array().map_or(&[][..], Vec::as_slice);
+        for (index, rule) in own.iter().enumerate() {
+            self.texts(all.index(index), rule, schema);
         }
         let below =
             |size: u64, uncorrelated| Place { cardinality: place.cardinality.saturating_mul(size), uncorrelated };
@@ -122,35 +146,35 @@ impl Compiler<'_> {
             }
             _ => {}
         }
+        if self.errors.0.len() == before {
+            let compiled =
+                own.iter().enumerate().filter_map(|(index, rule)| self.rule(all.index(index), rule, schema, place));
+            rules.own = compiled.collect();
+        }
         rules
     }
 
     fn rule(&mut self, at: Path, json: &Value, schema: &Schema, place: Place) -> Option<Rule> {
         let text = |field: &str| json[field].as_str().unwrap_or_default();
         let source = text("rule");
-        self.texts(at, json);
-        if source.trim().is_empty() {
-            at.child("rule").required(self.errors, "rule is not specified");
-            return None;
-        }
         let optional_old = json["optionalOldSelf"] == true;
         let old = if optional_old { Known::Optional(schema) } else { Known::Schema(schema) };
         let known = [("self", Known::Schema(schema)), ("oldSelf", old)];
         let program = match stead_cel::compile(source, &known, Wanted::Bool) {
             Ok(program) => program,
             Err(why) => {
-                at.child("rule").invalid(self.errors, json.clone(), why);
+                at.child("rule").invalid(&mut self.of_expressions, shown(json), why);
                 return None;
             }
         };
         if !program.uses("oldSelf") && optional_old {
-            let detail = "must not be set if oldSelf is not used in rule";
-            at.child("optionalOldSelf").invalid(self.errors, true, detail);
+            let detail = "may not be set if oldSelf is not used in rule";
+            at.child("optionalOldSelf").invalid(&mut self.of_expressions, true, detail);
         }
         if let Some(place) = place.uncorrelated.filter(|_| program.uses("oldSelf")) {
             let place = place.field();
             let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
-            at.child("rule").invalid(self.errors, source, detail);
+            at.child("rule").invalid(&mut self.of_expressions, source, detail);
         }
         self.price(at.child("rule"), "estimated rule cost", &program, place);
         let message_program = match text("messageExpression") {
@@ -163,8 +187,8 @@ impl Compiler<'_> {
                 Err(why) => {
                     let why = why.replace("cel expression must evaluate", "must evaluate");
                     at.child("messageExpression").invalid(
-                        self.errors,
-                        json.clone(),
+                        &mut self.of_expressions,
+                        shown(json),
                         format!("messageExpression {why}"),
                     );
                     None
@@ -173,14 +197,7 @@ impl Compiler<'_> {
         };
         let path = match text("fieldPath") {
             "" => String::new(),
-            path => match field_path::normalize(path, schema) {
-                Ok(path) => path,
-                Err(why) => {
-                    let why = format!("fieldPath must be a valid path: {why}");
-                    at.child("fieldPath").invalid(self.errors, path, why);
-                    String::new()
-                }
-            },
+            path => field_path::normalize(path, schema).unwrap_or_default(),
         };
         let reason = match text("reason") {
             "FieldValueForbidden" => FieldErrorKind::Forbidden,
@@ -192,16 +209,12 @@ impl Compiler<'_> {
     }
 
     /// What is wrong with a rule besides its expressions.
-    fn texts(&mut self, at: Path, json: &Value) {
+    fn texts(&mut self, at: Path, json: &Value, schema: &Schema) {
         let text = |field: &str| json[field].as_str();
-        if let Some(message) = text("message").filter(|message| !message.is_empty()) {
-            if message.trim().is_empty() {
-                at.child("message").invalid(self.errors, message, "message must be non-empty if specified");
-            } else if message.trim().contains('\n') {
-                at.child("message").invalid(self.errors, message, "message must not contain line breaks");
-            }
-        } else if text("rule").is_some_and(|rule| rule.trim().contains('\n')) {
-            at.child("message").required(self.errors, "message must be specified if rule contains line breaks");
+        if text("rule").is_none_or(|rule| rule.trim().is_empty()) {
+            at.child("rule").required(self.errors, "rule is not specified");
+        } else {
+            self.message(at, json);
         }
         if text("messageExpression").is_some_and(|source| !source.is_empty() && source.trim().is_empty()) {
             let detail = "messageExpression must be non-empty if specified";
@@ -212,10 +225,26 @@ impl Compiler<'_> {
         }
         if let Some(path) = text("fieldPath").filter(|path| !path.is_empty()) {
             if path.trim().is_empty() {
-                at.child("fieldPath").invalid(self.errors, path, "fieldPath must be non-empty if specified");
+                at.child("fieldPath").invalid(self.errors, path, "must be non-empty if specified");
             } else if path.contains('\n') {
-                at.child("fieldPath").invalid(self.errors, path, "fieldPath must not contain line breaks");
+                at.child("fieldPath").invalid(self.errors, path, "must not contain line breaks");
             }
+            if field_path::normalize(path, schema).is_err() {
+                at.child("fieldPath").invalid(self.errors, path, "must be a valid path");
+            }
+        }
+    }
+
+    fn message(&mut self, at: Path, json: &Value) {
+        let text = |field: &str| json[field].as_str();
+        if let Some(message) = text("message").filter(|message| !message.is_empty()) {
+            if message.trim().is_empty() {
+                at.child("message").invalid(self.errors, message, "must be non-empty if specified");
+            } else if message.trim().contains('\n') {
+                at.child("message").invalid(self.errors, message, "must not contain line breaks");
+            }
+        } else if text("rule").is_some_and(|rule| rule.trim().contains('\n')) {
+            at.child("message").required(self.errors, "message must be specified if rule contains line breaks");
         }
     }
 
@@ -223,8 +252,11 @@ impl Compiler<'_> {
         // No more values than fit a request.
         let cost = program.cost_max().saturating_mul(place.cardinality.min(REQUEST_BYTES_MAX));
         self.total = self.total.saturating_add(cost);
+        if cost >= EXPENSIVE_COST_MIN {
+            self.expensive.push((cost, at.field()));
+        }
         if cost > RULE_COST_MAX {
-            at.forbidden(self.errors, too_expensive(what, cost, RULE_COST_MAX));
+            at.forbidden(&mut self.of_expressions, too_expensive(what, cost, RULE_COST_MAX));
         }
     }
 }

@@ -11,8 +11,10 @@ const DOMAINS: &[&str] = &["k8s.io", "kubernetes.io"];
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Missing,
-    /// A URL, or a reason that starts with `unapproved`.
-    Given,
+    /// A URL.
+    Approved,
+    /// A reason that starts with `unapproved`.
+    Bypassed,
     Wrong,
 }
 
@@ -25,30 +27,52 @@ fn state(metadata: &Value) -> State {
         |text: &str| text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
     match annotation(metadata) {
         "" => State::Missing,
-        text if text.starts_with("unapproved") || is_url(text) => State::Given,
+        text if text.starts_with("unapproved") => State::Bypassed,
+        text if is_url(text) => State::Approved,
         _ => State::Wrong,
     }
 }
 
 /// A state that has not changed is no reason to refuse a change.
 pub(super) fn validate(group: &str, new: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let is_of = |domain: &&str| group == *domain || group.strip_suffix(*domain).is_some_and(|rest| rest.ends_with('.'));
     let is = state(new);
-    if !DOMAINS.iter().any(is_of) || old.is_some_and(|old| state(old) == is) {
+    if !is_protected(group) || old.is_some_and(|old| state(old) == is) {
         return;
     }
     let metadata = Path::root("metadata");
     let annotations = metadata.child("annotations");
     let at = annotations.key(ANNOTATION);
+    match is {
+        State::Approved | State::Bypassed => {}
+        State::Missing => at.required(errors, told(new)),
+        State::Wrong => at.invalid(errors, annotation(new), told(new)),
+    }
+}
+
+fn is_protected(group: &str) -> bool {
+    let is_of = |domain: &&str| group == *domain || group.strip_suffix(*domain).is_some_and(|rest| rest.ends_with('.'));
+    DOMAINS.iter().any(is_of)
+}
+
+/// What the condition `KubernetesAPIApprovalPolicyConformant` says of a definition: its status, reason and message.
+pub fn condition(group: &str, metadata: &Value) -> Option<(bool, &'static str, String)> {
+    let reason = match state(metadata) {
+        State::Missing => "MissingAnnotation",
+        State::Approved => "ApprovedAnnotation",
+        State::Bypassed => "UnapprovedAnnotation",
+        State::Wrong => "InvalidAnnotation",
+    };
+    is_protected(group).then(|| (state(metadata) == State::Approved, reason, told(metadata)))
+}
+
+fn told(metadata: &Value) -> String {
     let see = "see https://github.com/kubernetes/enhancements/pull/1111";
     let wanted = format!("protected groups must have approval annotation \"{ANNOTATION}\"");
-    match is {
-        State::Given => {}
-        State::Missing => at.required(errors, format!("{wanted}, {see}")),
-        State::Wrong => {
-            let detail = format!("{wanted} with either a URL or a reason starting with \"unapproved\", {see}");
-            at.invalid(errors, annotation(new), detail);
-        }
+    match state(metadata) {
+        State::Missing => format!("{wanted}, {see}"),
+        State::Approved => format!("approved in {}", annotation(metadata)),
+        State::Bypassed => format!("not approved: {:?}", annotation(metadata)),
+        State::Wrong => format!("{wanted} with either a URL or a reason starting with \"unapproved\", {see}"),
     }
 }
 
@@ -79,5 +103,9 @@ mod tests {
         assert_eq!(said("gateway.networking.x-k8s.io", None, None), "", "another domain");
         assert_eq!(said("a.k8s.io", Some("no"), Some("other")), "", "no worse than before");
         assert_ne!(said("a.k8s.io", None, Some("unapproved")), "");
+        let condition = |text: &str| condition("a.k8s.io", &json!({"annotations": {ANNOTATION: text}}));
+        assert_eq!(condition("https://a/1"), Some((true, "ApprovedAnnotation", "approved in https://a/1".into())));
+        let told = "not approved: \"unapproved, experimental-only\"".to_owned();
+        assert_eq!(condition("unapproved, experimental-only"), Some((false, "UnapprovedAnnotation", told)));
     }
 }

@@ -27,16 +27,19 @@ pub(super) fn validate(at: Path, fields: &Map<String, Value>, errors: &mut Error
         }
     }
     match type_of(fields) {
-        "null" => at.child("type").forbidden(errors, "type cannot be set to null, use nullable as an alternative"),
         "" => {}
         kind if !TYPES.contains(&kind) => at.child("type").not_supported(errors, kind, TYPES),
         _ => {}
+    }
+    if type_of(fields) == "null" {
+        at.child("type").forbidden(errors, "type cannot be set to null, use nullable as an alternative");
     }
     if is_true(fields, "uniqueItems") {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         at.child("uniqueItems").forbidden(errors, detail);
     }
-    if fields.contains_key("properties") && fields.get("additionalProperties").is_some_and(|extra| *extra != false) {
+    let has_properties = fields.get("properties").and_then(Value::as_object).is_some_and(|all| !all.is_empty());
+    if has_properties && fields.get("additionalProperties").is_some_and(|extra| *extra != true && !extra.is_null()) {
         at.child("additionalProperties").forbidden(errors, "additionalProperties and properties are mutual exclusive");
     }
     if fields.get("x-kubernetes-preserve-unknown-fields").is_some_and(|value| *value == false) {
@@ -47,12 +50,17 @@ pub(super) fn validate(at: Path, fields: &Map<String, Value>, errors: &mut Error
     match text(fields, "x-kubernetes-list-type") {
         "set" => set_items(at, fields, errors),
         "map" => map_keys(at, fields, errors),
-        found if !keys(fields).is_empty() => {
-            let at = at.child("x-kubernetes-list-type");
-            let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
-            if found.is_empty() { at.required(errors, detail) } else { at.invalid(errors, found, detail) }
-        }
         _ => {}
+    }
+    let found = text(fields, "x-kubernetes-list-type");
+    if found != "map" && !keys(fields).is_empty() {
+        let at = at.child("x-kubernetes-list-type");
+        let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
+        if found.is_empty() { at.required(errors, detail) } else { at.invalid(errors, found, detail) }
+    }
+    if matches!(found, "set" | "map") && fields.get("items").is_some_and(|items| items["nullable"] == true) {
+        let detail = format!("cannot be nullable when x-kubernetes-list-type is {found}");
+        at.child("items").child("nullable").forbidden(errors, detail);
     }
 }
 
@@ -91,7 +99,9 @@ fn set_items(at: Path, fields: &Map<String, Value>, errors: &mut Errors) {
         ("object", _, map) if map != "atomic" => "x-kubernetes-map-type",
         _ => return,
     };
-    at.child("items").child(mark).invalid(errors, items.get(mark).cloned().unwrap_or_default(), detail);
+    // Upstream shows the list type in both cases.
+    let shown = items.get("x-kubernetes-list-type").cloned().unwrap_or_default();
+    at.child("items").child(mark).invalid(errors, shown, detail);
 }
 
 fn map_keys(at: Path, fields: &Map<String, Value>, errors: &mut Errors) {

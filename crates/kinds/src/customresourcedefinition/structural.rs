@@ -9,6 +9,28 @@ use super::part::{DEPTH_MAX, is_true, type_of};
 use super::{marks, nested};
 use crate::path::Path;
 
+/// Fields of a root schema that go with the status subresource, as upstream's internal type names them, and those that do not.
+const SEPARABLE: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength \
+                         Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
+                         XPreserveUnknownFields XValidations]";
+const INSEPARABLE: &[&str] = &[
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "default",
+    "enum",
+    "maxProperties",
+    "minProperties",
+    "not",
+    "nullable",
+    "oneOf",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
+    "x-kubernetes-map-type",
+];
+
 /// Where a schema stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
@@ -18,15 +40,63 @@ enum Level {
 }
 
 /// Checks a whole schema; what is wrong is told in the order of its text.
-pub fn validate(at: Path, schema: &Value, errors: &mut Errors) {
+pub fn validate(at: Path, schema: &Value, has_status: bool, errors: &mut Errors) {
     let mut found = Errors::default();
+    if has_status {
+        separable(at, schema, &mut found);
+    }
     if schema["nullable"] == true {
         at.child("nullable").forbidden(&mut found, "nullable cannot be true at the root");
     }
+    let first = found.0.len();
     node(at, schema, Level::Root, 0, &mut found);
     nested::complete(at, schema, &mut found);
-    found.0.sort_by_cached_key(ToString::to_string);
+    found.0[first..].sort_by_cached_key(ToString::to_string);
+    marks(at, schema, false, &mut found);
     errors.0.extend(found.0);
+}
+
+/// The marks of a schema and of those inside of it; `is_meta` inside of what every object has.
+fn marks(at: Path, schema: &Value, is_meta: bool, errors: &mut Errors) {
+    let Some(fields) = schema.as_object() else { return };
+    marks::validate(at, fields, errors);
+    let is_embedded = is_true(fields, "x-kubernetes-embedded-resource");
+    if is_meta && is_embedded {
+        at.child("x-kubernetes-embedded-resource").forbidden(errors, "must not be used inside of resource meta");
+    }
+    for (name, property) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let is_meta = is_meta || is_embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
+        marks(at.child("properties").key(name), property, is_meta, errors);
+    }
+    for part in ["additionalProperties", "items"] {
+        if let Some(part_schema) = fields.get(part) {
+            marks(at.child(part), part_schema, is_meta, errors);
+        }
+    }
+}
+
+/// What says something about the whole object cannot be split into a schema of the status and one of the rest.
+fn separable(at: Path, schema: &Value, errors: &mut Errors) {
+    let kind = schema["type"].as_str().unwrap_or("");
+    if !matches!(kind, "" | "object") {
+        let detail =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        at.child("type").invalid(errors, kind, detail);
+    } else if schema
+        .as_object()
+        .into_iter()
+        .flatten()
+        .any(|(name, value)| INSEPARABLE.contains(&name.as_str()) && is_set(value))
+    {
+        let detail = format!(
+            "only {SEPARABLE} fields are allowed at the root of the schema if the status subresource is enabled"
+        );
+        at.invalid(errors, schema.clone(), detail);
+    }
+}
+
+fn is_set(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false)) && value.as_array().is_none_or(|list| !list.is_empty())
 }
 
 fn node(at: Path, schema: &Value, level: Level, depth: usize, errors: &mut Errors) {
@@ -40,7 +110,6 @@ fn node(at: Path, schema: &Value, level: Level, depth: usize, errors: &mut Error
     }
     kind(at, fields, level, errors);
     extensions(at, fields, errors);
-    marks::validate(at, fields, errors);
     nested::validate(at, fields, errors);
     if level == Level::Root || is_true(fields, "x-kubernetes-embedded-resource") {
         object_fields(at, fields, level, errors);
@@ -55,8 +124,8 @@ fn node(at: Path, schema: &Value, level: Level, depth: usize, errors: &mut Error
             }
             node(at.child("additionalProperties"), extra, Level::Field, depth + 1, errors);
         }
-        Some(Value::Bool(false)) => {
-            at.child("additionalProperties").forbidden(errors, "additionalProperties cannot be set to false");
+        Some(Value::Bool(_)) if level == Level::Root => {
+            at.child("additionalProperties").forbidden(errors, "must not be used at the root");
         }
         _ => {}
     }
