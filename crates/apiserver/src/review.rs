@@ -17,6 +17,8 @@ use crate::halt::Halt;
 use crate::reply::SignPlan;
 use crate::{Head, Reply, unstored};
 
+mod selectors;
+
 const TOKEN_REQUEST: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");
 /// The shortest life of a token.
 const EXPIRATION_SECONDS_MIN: i64 = 600;
@@ -86,26 +88,6 @@ fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// A selector is raw or in parts.
-fn check_selector(attributes: &Value, field: &str, errors: &mut Errors) {
-    let selector = &attributes[field];
-    if !selector.is_object() {
-        return;
-    }
-    let at = FieldPath::new("spec.resourceAttributes").child(field);
-    let raw = text_of(&selector["rawSelector"]);
-    match (raw, selector["requirements"].as_array().is_none_or(Vec::is_empty)) {
-        ("", true) => {
-            let why = format!("when {at} is specified, requirements or rawSelector is required");
-            errors.required(&at.child("requirements"), why);
-        }
-        ("", false) | (_, true) => {}
-        (raw, false) => {
-            errors.invalid(&at.child("rawSelector"), raw, "may not specified at the same time as requirements");
-        }
-    }
-}
-
 fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect()
 }
@@ -136,9 +118,7 @@ fn access_review(head: &Head, request: &Request, user: &User) -> Result<Value, S
         return Err(Status::invalid("authorization.k8s.io", "SubjectAccessReview", "", errors));
     }
     let mut errors = Errors::default();
-    for field in ["fieldSelector", "labelSelector"] {
-        check_selector(on_resource, field, &mut errors);
-    }
+    selectors::check(on_resource, &mut errors);
     if !errors.is_empty() {
         let kind = request.body["kind"].as_str().unwrap_or("SubjectAccessReview");
         return Err(Status::invalid("authorization.k8s.io", kind, "", errors));
@@ -146,7 +126,7 @@ fn access_review(head: &Head, request: &Request, user: &User) -> Result<Value, S
     let place = if on_path.is_object() { on_path } else { on_resource };
     let fields = ["verb", "group", "resource", "subresource", "namespace", "name", "path"].map(|f| text(place, f));
     let [verb, group, resource, subresource, namespace, name, path] = fields.each_ref().map(String::as_str);
-    let field_selector = text(&place["fieldSelector"], "rawSelector");
+    let narrowed = selectors::read(place);
     let wanted = match on_path.is_object() {
         true => Attributes { verb, path, ..Attributes::default() },
         false => Attributes {
@@ -157,13 +137,16 @@ fn access_review(head: &Head, request: &Request, user: &User) -> Result<Value, S
             namespace,
             name,
             path: "",
-            field_selector: &field_selector,
+            field_selector: &narrowed.field_selector,
         },
     };
     let (is_allowed, reason) = access::explain(&head.store.snapshot, user, &wanted);
     let mut status = json!({"allowed": is_allowed});
     if !reason.is_empty() {
         status["reason"] = json!(reason);
+    }
+    if !narrowed.faults.is_empty() {
+        status["evaluationError"] = json!(narrowed.faults);
     }
     Ok(status)
 }
