@@ -3,6 +3,8 @@
 //! Each takes the live object and the patch and returns the patched object, undecoded: the caller decodes, defaults and
 //! validates it as it would a PUT. Server-side apply is `apply.rs`. Errors carry Kubernetes' codes and texts.
 
+use std::borrow::Cow;
+
 use json_patch::{Patch, PatchOperation};
 use serde_json::{Map, Value};
 
@@ -37,6 +39,33 @@ pub fn go_text(value: &Value) -> String {
 /// 422 for a patch that is well-formed but does not fit the object.
 fn rejected() -> Status {
     Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
+}
+
+/// What a JSON or merge patch made, as Kubernetes quotes it: fields in the order of their names in each object that the patch went
+/// into, and as they were in the others.
+pub fn made_text(made: &Value, patch: &Value) -> String {
+    let touched = match patch {
+        Value::Array(operations) => {
+            let mut paths = Value::Object(Map::new());
+            for operation in operations {
+                let mut at = &mut paths;
+                for part in operation["path"].as_str().unwrap_or_default().split('/').skip(1) {
+                    at = &mut at[part.replace("~1", "/").replace("~0", "~")];
+                }
+            }
+            Cow::Owned(paths)
+        }
+        patch => Cow::Borrowed(patch),
+    };
+    sorted(made, &touched).to_string()
+}
+
+fn sorted(made: &Value, touched: &Value) -> Value {
+    let (Value::Object(fields), Value::Object(parts)) = (made, touched) else { return made.clone() };
+    let mut names: Vec<&String> = fields.keys().collect();
+    names.sort();
+    let one = |name: &String| sorted(&fields[name], parts.get(name).unwrap_or(&Value::Null));
+    Value::Object(names.into_iter().map(|name| (name.clone(), one(name))).collect())
 }
 
 /// 415 for a strategic merge patch on a custom resource.

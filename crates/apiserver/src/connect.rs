@@ -7,6 +7,7 @@ use stead_kinds::Kind;
 
 use crate::attempt::Attempt;
 use crate::halt::Halt;
+use crate::log_query::LogQuery;
 use crate::reply::StreamPlan;
 use crate::{Head, Reply, target, unstored};
 
@@ -90,6 +91,9 @@ pub(crate) fn serve(head: &Head, request: &Request, kind: &Kind) -> Result<Reply
     let resource = request.resource().ok_or_else(Status::no_such_path)?;
     if kind.storage != "pods" {
         return Err(Status::no_such_path());
+    }
+    if resource.subresource == "log" {
+        LogQuery::of(request)?;
     }
     let object = target::find(head, kind, request)?;
     let pod = object.view::<Pod>();

@@ -261,7 +261,7 @@ fn patch(
         map.insert("metadata".into(), json!({}));
     }
     check_identity(&patched, &old)?;
-    check_patched(ctx, request, (kind, part), how, &mut patched, remarks)?;
+    check_patched(ctx, request, (kind, part), (how, &live), &mut patched, remarks)?;
     let is_unversioned = patched["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty);
     if is_unversioned {
         patched["metadata"]["resourceVersion"] = json!(old.revision().to_string());
@@ -325,7 +325,7 @@ fn check_patched(
     ctx: &Context,
     request: &Request,
     (kind, part): (&Kind, Part),
-    how: PatchType,
+    (how, live): (PatchType, &Value),
     patched: &mut Value,
     remarks: &mut Remarks,
 ) -> Result<(), Status> {
@@ -340,7 +340,13 @@ fn check_patched(
         (convert.to_stored)(patched);
     }
     let mut problems = request.strict_problems.clone();
-    let mut unknown = schema.decode(patched).map_err(|error| undecodable(request, how, patched, error))?;
+    // Made again for who is refused, instead of a copy for everybody.
+    let shown = || match how {
+        PatchType::Strategic => patch::go_text(&request.body),
+        _ => merge(ctx, kind, part, how, live, &request.body)
+            .map_or_else(|_| String::new(), |made| patch::made_text(&made, &request.body)),
+    };
+    let mut unknown = schema.decode(patched).map_err(|error| undecodable(how, shown(), error))?;
     unknown.sort();
     problems.extend(unknown);
     match request.options.field_validation {
@@ -353,20 +359,20 @@ fn check_patched(
         FieldValidation::Strict => {
             let mut errors = Errors::default();
             let why = format!("strict decoding error: {}", problems.join(", "));
-            errors.invalid(&FieldPath::new("patch"), request.body.to_string(), why);
+            errors.invalid(&FieldPath::new("patch"), shown(), why);
             Err(Status::invalid("", "", "", errors))
         }
     }
 }
 
 /// A patch whose outcome is no object of its kind.
-fn undecodable(request: &Request, how: PatchType, patched: &Value, error: DecodeError) -> Status {
-    let (value, why) = match how {
-        PatchType::Strategic => (patch::go_text(&request.body), error.of_map.unwrap_or(error.text)),
-        _ => (patched.to_string(), error.text),
+fn undecodable(how: PatchType, shown: String, error: DecodeError) -> Status {
+    let why = match how {
+        PatchType::Strategic => error.of_map.unwrap_or(error.text),
+        _ => error.text,
     };
     let mut errors = Errors::default();
-    errors.invalid(&FieldPath::new("patch"), value, why);
+    errors.invalid(&FieldPath::new("patch"), shown, why);
     Status::invalid("", "", "", errors)
 }
 

@@ -12,9 +12,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
-use stead_api::{Errors, FieldPath, Remarks, Request, Status, Verb};
-use stead_apiserver::{Reply, StreamPlan};
+use stead_api::{Remarks, Request, Status, Verb};
+use stead_apiserver::{LogQuery, Reply, StreamPlan};
 use stead_host::{ExecRequest, Host, Streams as HostStreams};
 use stead_node::action::ContainerRef;
 use stead_stream::handshake::{self, PortForwardProtocol, RemoteCommandProtocol};
@@ -297,9 +296,16 @@ pub async fn read(server: &Arc<Server>, plan: StreamPlan) -> Result<Response<Out
         return Err(Status::no_such_path());
     }
     let host = host_of(server, &plan)?;
-    let options = log_options(&plan.request)?;
-    let is_previous = plan.request.options.param("previous").is_some_and(|v| v == "true" || v == "1");
-    let container = attempt(&host, &plan, is_previous)?;
+    let query = LogQuery::of(&plan.request)?;
+    let options = LogOptions {
+        follow: query.follow,
+        timestamps: query.timestamps,
+        tail_lines: query.tail_lines,
+        since: LogOptions::since(crate::clock::now(), query.since_seconds, query.since_time),
+        limit_bytes: query.limit_bytes,
+        stream: LogStream::default(),
+    };
+    let container = attempt(&host, &plan, query.previous)?;
     let path = host.log_path(&container).ok_or_else(|| not_started(&plan))?;
     let ended = server.ends.follow(&container);
     if host.has_ended(&container) {
@@ -344,67 +350,4 @@ fn no_previous(plan: &StreamPlan) -> Status {
 fn not_started(plan: &StreamPlan) -> Status {
     let (container, pod) = (&plan.container, &plan.resource.name);
     Status::bad_request(format!("container \"{container}\" in pod \"{pod}\" is waiting to start: ContainerCreating"))
-}
-
-fn log_options(request: &Request) -> Result<LogOptions, Status> {
-    let param = |name: &str| request.options.param(name).filter(|v| !v.is_empty());
-    let mut errors = Errors::default();
-    let mut number = |name: &str, least: i64, why: &str| -> Result<Option<i64>, Status> {
-        let Some(text) = param(name) else { return Ok(None) };
-        let wrong = |_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-        let value = text.parse::<i64>().map_err(wrong)?;
-        if value < least {
-            errors.invalid(&FieldPath::new(name), value, why);
-        }
-        Ok(Some(value))
-    };
-    let tail_lines = number("tailLines", 0, "must be greater than or equal to 0")?;
-    let limit_bytes = number("limitBytes", 1, "must be greater than 0")?;
-    let since_seconds = number("sinceSeconds", 1, "must be greater than 0")?;
-    let is = |name: &str| param(name).is_some_and(|v| v == "true" || v == "1");
-    let since_time: Option<Timestamp> = match param("sinceTime") {
-        Some(text) => Some(text.parse().map_err(|_| Status::bad_request(format!("sinceTime {text} is no time")))?),
-        None => None,
-    };
-    if since_seconds.is_some() && since_time.is_some() {
-        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-        errors.forbidden(&FieldPath::default(), why);
-    }
-    if !errors.is_empty() {
-        let name = request.resource().map_or("", |resource| resource.name.as_str());
-        return Err(Status::invalid("", "PodLogOptions", name, errors));
-    }
-    let unsigned = |value: Option<i64>| value.and_then(|n| u64::try_from(n).ok());
-    Ok(LogOptions {
-        follow: is("follow"),
-        timestamps: is("timestamps"),
-        tail_lines: unsigned(tail_lines),
-        since: LogOptions::since(crate::clock::now(), since_seconds, since_time),
-        limit_bytes: unsigned(limit_bytes),
-        stream: LogStream::default(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_of_logs_are_checked_before_anything_is_read() {
-        let told = |query: &str| {
-            let mut request = Request::of(Default::default(), Verb::Get, Default::default(), Default::default());
-            request.target = stead_api::request::target("/api/v1/namespaces/default/pods/web/log");
-            request.options = stead_api::request::options(query).expect("options");
-            log_options(&request).map(|_| ()).map_err(|status| (status.code, status.message))
-        };
-        assert_eq!(told("tailLines=0&limitBytes=1&sinceSeconds=1&follow=true"), Ok(()));
-        let refused = |why: &str| Err((422, format!("PodLogOptions \"web\" is invalid: {why}")));
-        assert_eq!(told("tailLines=-1"), refused("tailLines: Invalid value: -1: must be greater than or equal to 0"));
-        assert_eq!(told("limitBytes=0"), refused("limitBytes: Invalid value: 0: must be greater than 0"));
-        let both = told("sinceSeconds=5&sinceTime=2026-01-01T00:00:00Z");
-        assert!(
-            both.is_err_and(|(code, why)| code == 422 && why.contains("at most one of `sinceTime` or `sinceSeconds`"))
-        );
-        assert_eq!(told("tailLines=x").map_err(|(code, _)| code), Err(400));
-    }
 }

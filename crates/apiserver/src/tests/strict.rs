@@ -80,6 +80,30 @@ fn mistakes_in_patches_come_before_those_in_what_they_make() {
 }
 
 #[test]
+fn a_refused_patch_is_quoted_as_what_it_made() {
+    let mut server = Server::new();
+    server.make(MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}}));
+    let made = server.get(&format!("{MAPS}/a"));
+    let why = r#"": strict decoding error: unknown field "zebra""#;
+    for (how, patch) in [
+        ("merge", r#"{"zebra": 1, "data": {"b": "2", "a": "1"}}"#),
+        ("json", r#"[{"op": "add", "path": "/zebra", "value": 1}]"#),
+    ] {
+        let told = refusal(&mut server, &format!("PATCH:{how} {MAPS}/a?fieldValidation=Strict"), patch);
+        assert!(
+            told.starts_with(r#"422  "" is invalid: patch: Invalid value: "{\"apiVersion\":\"v1\",\"data\":{"#),
+            "{told}"
+        );
+        assert!(told.contains(r#"}},\"kind\":\"ConfigMap\",\"metadata\":{"#.trim_start_matches('}')), "{told}");
+        assert!(told.ends_with(&format!(r#",\"zebra\":1}}{why}"#)), "{told}");
+        assert!(how != "merge" || told.contains(r#"{\"a\":\"1\",\"b\":\"2\",\"k\":\"v\"}"#), "{told}");
+    }
+    let told = refusal(&mut server, &format!("PATCH:strategic {MAPS}/a?fieldValidation=Strict"), r#"{"zebra": 1}"#);
+    assert_eq!(told, format!(r#"422  "" is invalid: patch: Invalid value: "map[zebra:1]{why}"#));
+    assert_eq!(server.get(&format!("{MAPS}/a")), made);
+}
+
+#[test]
 fn a_configuration_has_only_fields_of_the_schema_and_each_once() {
     let mut server = Server::new();
     let line = format!("PATCH:apply {MAPS}/a?fieldManager=m");
