@@ -214,6 +214,12 @@ pub fn apply(
         _ => merged,
     };
 
+    // A custom resource may hold nulls; of the others decoding would drop them.
+    let is_builtin = matches!(schema, KindSchema::Builtin(_));
+    let mut pruned = pruned;
+    if is_builtin {
+        typed::drop_idle_nulls(schema, Some(&live), &mut pruned);
+    }
     let Value::Object(new_fields) = &pruned else {
         return Err(Status::bad_request("the applied configuration is not an object"));
     };
@@ -237,6 +243,9 @@ pub fn apply(
     }
     entries.push(ours);
     let mut result = pruned;
+    if is_builtin {
+        typed::drop_idle_nulls(schema, None, &mut result);
+    }
     if write.manager == KUBECTL {
         sync_last_applied(&mut result, sent);
     }
@@ -249,7 +258,11 @@ pub fn apply(
 /// # Errors
 /// 500 for a configuration that does not fit the schema.
 pub fn merge(schema: &KindSchema, live: &Value, config: &Value) -> Result<Value, Status> {
-    Ok(typed::merge(schema, live.clone(), &canonical(schema, config)?))
+    let mut merged = typed::merge(schema, live.clone(), &canonical(schema, config)?);
+    if matches!(schema, KindSchema::Builtin(_)) {
+        typed::drop_idle_nulls(schema, None, &mut merged);
+    }
+    Ok(merged)
 }
 
 /// Checks the configuration against the schema and brings its values to their canonical form.
@@ -268,10 +281,16 @@ fn canonical(schema: &KindSchema, config: &Value) -> Result<Value, Status> {
         [one] => return Err(refused(one.clone())),
         many => return Err(refused(format!("errors:\n  {}", many.join("\n  ")))),
     }
-    let mut config = config.clone();
-    take_managed_fields(&mut config);
-    schema.decode(&mut config).map_err(|error| refused(error.text))?;
-    Ok(config)
+    let mut decoded = config.clone();
+    take_managed_fields(&mut decoded);
+    schema.decode(&mut decoded).map_err(|error| refused(error.text))?;
+    if matches!(schema, KindSchema::Builtin(_)) {
+        typed::restore_nulls(config, &mut decoded);
+        if let Some(Value::Object(metadata)) = decoded.get_mut("metadata") {
+            metadata.shift_remove("managedFields");
+        }
+    }
+    Ok(decoded)
 }
 
 /// An owner for everything that is in an object whose owners are not known.

@@ -454,3 +454,47 @@ mod random {
         }
     }
 }
+
+#[test]
+fn a_null_is_owned_and_clears_what_is_owned_as_one() {
+    let template = json!({"metadata": {"creationTimestamp": null, "labels": {"a": "b"}}});
+    let first =
+        applied(None, json!({"replicas": 3, "serviceName": "s", "template": template}), "a", 0, false).expect("made");
+    assert!(first["spec"]["template"]["metadata"].get("creationTimestamp").is_none());
+    let labels = json!({"f:creationTimestamp": {}, "f:labels": {"f:a": {}}});
+    assert_eq!(owners(&first)[0].2["f:spec"]["f:template"]["f:metadata"], labels);
+    let spec = json!({"replicas": null, "serviceName": "s", "template": {"metadata": null}});
+    let cleared = applied(Some(&first), spec.clone(), "a", 1, false).expect("applied");
+    assert!(cleared["spec"].get("replicas").is_none(), "{cleared}");
+    assert_eq!(
+        owners(&cleared)[0].2["f:spec"],
+        json!({"f:replicas": {}, "f:serviceName": {}, "f:template": {"f:metadata": {}}})
+    );
+    // Said again it changes nothing, not even the time.
+    assert_eq!(applied(Some(&cleared), spec, "a", 9, false).expect("applied"), cleared);
+}
+
+#[test]
+fn a_null_of_a_map_or_list_leaves_what_others_have_in_it() {
+    let live =
+        applied(None, json!({"selector": {"matchLabels": {"a": "b"}}, "replicas": 2}), "a", 0, false).expect("made");
+    let merged =
+        applied(Some(&live), json!({"template": {"metadata": {"labels": null}}}), "b", 1, false).expect("merged");
+    assert_eq!(merged["spec"]["replicas"], 2);
+    let labelled = json!({"template": {"metadata": {"labels": {"x": "y"}}}});
+    let live = applied(Some(&live), labelled, "a", 1, false).expect("applied");
+    let merged =
+        applied(Some(&live), json!({"template": {"metadata": {"labels": null}}}), "b", 2, false).expect("merged");
+    assert_eq!(merged["spec"]["template"]["metadata"]["labels"], json!({"x": "y"}));
+    // What another owns as one is not cleared without force.
+    let refused =
+        applied(Some(&live), json!({"template": {"spec": {"hostname": "h"}}}), "a", 2, false).expect("applied");
+    let conflict = applied(Some(&refused), json!({"template": {"spec": {"hostname": null}}}), "b", 3, false);
+    assert_eq!(
+        conflict.expect_err("refused").message,
+        "Apply failed with 1 conflict: conflict with \"a\": .spec.template.spec.hostname"
+    );
+    let forced =
+        applied(Some(&refused), json!({"template": {"spec": {"hostname": null}}}), "b", 3, true).expect("forced");
+    assert!(forced.pointer("/spec/template/spec/hostname").is_none(), "{forced}");
+}

@@ -262,8 +262,11 @@ fn compare_lists(form: &Form, old: &[Value], new: &[Value], changed: &mut Node, 
     }
 }
 
-/// The live value with the configuration laid over it.
+/// The live value with the configuration laid over it. A null clears what is owned as one; of what is owned in parts it says nothing.
 pub(super) fn merge(schema: &Schema, live: Value, config: &Value) -> Value {
+    if config.is_null() && !matches!(form(schema, &live), Form::Leaf) {
+        return live;
+    }
     let form = form(schema, config);
     match (&form, live, config) {
         (Form::Map(declared), Value::Object(mut live), Value::Object(config)) => {
@@ -310,6 +313,59 @@ fn merge_lists(form: &Form, live: Vec<Value>, config: &[Value]) -> Vec<Value> {
     }
     merged.extend(live.into_iter().filter(|(name, _)| !names.contains(name)).filter_map(|(_, value)| value));
     merged
+}
+
+/// Brings back the nulls of what was sent, which decoding has dropped: who applies one owns the field.
+pub(super) fn restore_nulls(sent: &Value, decoded: &mut Value) {
+    match (sent, decoded) {
+        (Value::Object(sent), Value::Object(decoded)) => {
+            for (name, value) in sent {
+                match decoded.get_mut(name) {
+                    Some(inner) => restore_nulls(value, inner),
+                    None if has_nulls(value) => {
+                        let mut inner = if value.is_null() { Value::Null } else { Value::Object(Map::new()) };
+                        restore_nulls(value, &mut inner);
+                        decoded.insert(name.clone(), inner);
+                    }
+                    None => {}
+                }
+            }
+        }
+        (Value::Array(sent), Value::Array(decoded)) if sent.len() == decoded.len() => {
+            sent.iter().zip(decoded).for_each(|(sent, decoded)| restore_nulls(sent, decoded));
+        }
+        _ => {}
+    }
+}
+
+/// Whether an object has nulls in it or in objects below.
+fn has_nulls(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(|map| map.values().any(has_nulls))
+}
+
+/// Takes out nulls where there was nothing before: they change nothing.
+pub(super) fn drop_idle_nulls(schema: &Schema, live: Option<&Value>, merged: &mut Value) {
+    let form = form(schema, merged);
+    match (&form, merged) {
+        (Form::Map(declared), Value::Object(map)) => map.retain(|name, child| {
+            let before = live.and_then(|live| live.get(name)).filter(|before| !before.is_null());
+            if child.is_null() && before.is_none() {
+                return false;
+            }
+            let was_empty = is_empty(Some(child));
+            drop_idle_nulls(member(*declared, name).0, before, child);
+            was_empty || before.is_some() || !is_empty(Some(child))
+        }),
+        (Form::Keyed(..), Value::Array(items)) => {
+            let live = live.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let (names, before) = (elements(&form, items), elements(&form, live));
+            for (name, item) in names.iter().zip(items) {
+                let before = before.iter().position(|one| one == name).map(|at| &live[at]);
+                drop_idle_nulls(items_of(&form), before, item);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Takes the members of `gone` out of a value, each with all below it.
