@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use json_patch::{Patch, PatchOperation};
+use json_patch::{AddOperation, Patch, PatchOperation};
 use serde_json::{Map, Value};
 
 use crate::status::Status;
@@ -97,6 +97,8 @@ pub fn json_patch(live: &Value, patch: &Value) -> Result<Value, Status> {
                 return Err(rejected());
             }
         }
+        let added = as_addition(operation, &patched);
+        let operation = added.as_ref().unwrap_or(operation);
         if !finds_nothing(operation, &patched) {
             json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|_| rejected())?;
         }
@@ -110,6 +112,15 @@ fn finds_nothing(operation: &PatchOperation, document: &Value) -> bool {
     let PatchOperation::Test(test) = operation else { return false };
     let is_field = |parent: &json_patch::jsonptr::Pointer| parent.resolve(document).is_ok_and(Value::is_object);
     test.value.is_null() && test.path.resolve(document).is_err() && test.path.parent().is_some_and(is_field)
+}
+
+/// The addition that the replacement of a field is which is not there: Kubernetes takes it, beyond the RFC.
+fn as_addition(operation: &PatchOperation, document: &Value) -> Option<PatchOperation> {
+    let PatchOperation::Replace(replacement) = operation else { return None };
+    let is_field = |parent: &json_patch::jsonptr::Pointer| parent.resolve(document).is_ok_and(Value::is_object);
+    let is_new = replacement.path.resolve(document).is_err() && replacement.path.parent().is_some_and(is_field);
+    let (path, value) = (replacement.path.clone(), replacement.value.clone());
+    is_new.then_some(PatchOperation::Add(AddOperation { path, value }))
 }
 
 /// Roughly the bytes of a value as JSON.
@@ -169,7 +180,11 @@ mod tests {
         let first =
             json!([{"op": "test", "path": "/a/f", "value": null}, {"op": "add", "path": "/a/f", "value": ["x"]}]);
         assert_eq!(json_patch(&live, &first), Ok(json!({"a": {"b": [1, 2], "f": ["x"]}, "c": "x"})));
+        let new = json!([{"op": "replace", "path": "/a/g", "value": 1}]);
+        assert_eq!(json_patch(&live, &new), Ok(json!({"a": {"b": [1, 2], "g": 1}, "c": "x"})));
         for bad in [
+            json!([{"op": "replace", "path": "/no/g", "value": 1}]),
+            json!([{"op": "replace", "path": "/a/b/2", "value": 1}]),
             json!([{"op": "remove", "path": "/a/b/-3"}]),
             json!([{"op": "add", "path": "/a/b/-4", "value": 1}]),
             json!([{"op": "replace", "path": "/a/b/-3", "value": 1}]),

@@ -3,13 +3,15 @@
 //! Contract: what is decided again gives the same names and uids and is of the same time, so that it asks the same questions; what
 //! others have changed since is seen, and asked about again. Both the rounds and the time are bounded.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use stead_api::call::{Question, Replay};
 use stead_api::{Remarks, Request, Resource, Status, Verb};
 
 use crate::halt::Halt;
 use crate::reply::CallPlan;
-use crate::{Context, Head, Ids, Reply, connect, read, webhook, write};
+use crate::{Context, Head, Ids, Reply, access, connect, read, webhook, write};
 
 /// How often a request is decided.
 pub const ROUNDS_MAX: u32 = 100;
@@ -23,6 +25,9 @@ pub(crate) fn write(ctx: &mut Context, request: &Request) -> Reply {
     }
     let mut replay = request.replay.as_deref().cloned();
     let replay = replay.get_or_insert_with(|| Replay::begin(ctx.now, ctx.ids.next_u64()));
+    if left(request, replay, ctx.now).is_none() {
+        return too_late();
+    }
     let mut ids = Ids::seeded(replay.seed);
     let now = ctx.now;
     let is_deletion = matches!(request.verb, Verb::Delete | Verb::DeleteCollection);
@@ -49,16 +54,21 @@ fn may_ask(ctx: &Context, request: &Request) -> bool {
 }
 
 pub(crate) fn read(head: &Head, now: Timestamp, request: &Request) -> Reply {
+    if request.replay.as_ref().is_some_and(|replay| !replay.asks_nobody && left(request, replay, now).is_none()) {
+        return too_late();
+    }
     let mut remarks = Remarks::about(request);
     let reply = read::serve(head, now, request, &mut remarks);
     reply.unwrap_or_else(|halt| halted(halt, now, request)).with_remarks(remarks)
 }
 
-/// What webhooks say about a connection that `serve_read` does not make: a refusal, that they are to be asked, or nothing.
+/// What roles and webhooks say about a connection that `serve_read` does not make: a refusal, that they are to be asked, or nothing.
 pub fn permit_connection(head: &Head, now: Timestamp, request: &Request, remarks: &mut Remarks) -> Option<Reply> {
     let resource = request.resource()?;
     let kind = head.registry.find(&resource.group, &resource.version, &resource.plural)?;
-    connect::permit(head, request, kind, remarks).err().map(|halt| halted(halt, now, request))
+    let permitted = access::authorize_request(&head.store.snapshot, request).map_err(Halt::from);
+    let permitted = permitted.and_then(|()| connect::permit(head, request, kind, remarks));
+    permitted.err().map(|halt| halted(halt, now, request))
 }
 
 fn halted(halt: Halt, now: Timestamp, request: &Request) -> Reply {
@@ -73,14 +83,24 @@ fn halted(halt: Halt, now: Timestamp, request: &Request) -> Reply {
 
 /// The questions of a request that halted, unless it has asked for too long.
 pub(crate) fn ask(request: &Request, replay: &Replay, now: Timestamp, questions: Vec<Question>) -> Reply {
-    if now.duration_since(replay.began) > ASKING_MAX {
-        return Reply::failure(Status::timeout("Timeout: request did not complete within requested timeout"));
-    }
+    let Some(within) = left(request, replay, now) else { return too_late() };
     if replay.rounds >= ROUNDS_MAX {
         let resource = request.resource().cloned().unwrap_or_default();
         return Reply::failure(Status::modified(&resource.group, &resource.plural, &resource.name));
     }
     let replay = Replay { rounds: replay.rounds + 1, ..replay.clone() };
     let request = Request { replay: Some(Box::new(replay)), ..request.clone() };
-    Reply::Call(Box::new(CallPlan { request, questions }))
+    Reply::Call(Box::new(CallPlan { request, questions, within }))
+}
+
+/// How long a request may still ask: its own limit counts, too. None: it is over.
+fn left(request: &Request, replay: &Replay, now: Timestamp) -> Option<Duration> {
+    let own = request.options.param("timeout").and_then(|text| text.parse::<SignedDuration>().ok());
+    let limit = own.filter(SignedDuration::is_positive).map_or(ASKING_MAX, |own| own.min(ASKING_MAX));
+    let left = limit - now.duration_since(replay.began);
+    left.is_positive().then(|| left.unsigned_abs())
+}
+
+fn too_late() -> Reply {
+    Reply::failure(Status::timeout("Timeout: request did not complete within requested timeout"))
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -114,6 +115,8 @@ impl SignPlan {
 pub struct CallPlan {
     /// To be asked all at once.
     pub questions: Vec<Question>,
+    /// The time that is left for the answers.
+    pub within: Duration,
     pub(crate) request: Request,
 }
 

@@ -43,8 +43,8 @@ pub async fn serve(
     static TURN: AtomicUsize = AtomicUsize::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed);
     let head = server.plane.head();
-    let ProxyPlan { server: target, prefix, path } = stead_apiserver::proxy(&head, request, parts.uri.path(), turn)?;
     crate::webhooks::permit(server, &head, request, remarks).await?;
+    let ProxyPlan { server: target, prefix, path } = stead_apiserver::proxy(&head, request, parts.uri.path(), turn)?;
     drop(head);
     let (scheme, authority) = match target {
         ProxiedServer::Agent { node } => return crate::kubelet::serve(server, &node, &path, &parts),

@@ -30,12 +30,12 @@ const OPEN_MAX: usize = 32;
 pub async fn answered(server: &Arc<Server>, plan: CallPlan) -> Request {
     let mut answers = Vec::with_capacity(plan.questions.len());
     if let [question] = plan.questions.as_slice() {
-        answers.push(ask(server, question).await);
+        answers.push(ask(server, &within(question, plan.within)).await);
         return plan.answered(answers);
     }
     let places = Arc::new(Semaphore::new(OPEN_MAX));
     let mut tasks = JoinSet::new();
-    for (index, question) in plan.questions.iter().cloned().enumerate() {
+    for (index, question) in plan.questions.iter().map(|question| within(question, plan.within)).enumerate() {
         let (server, places) = (Arc::clone(server), Arc::clone(&places));
         tasks.spawn(async move {
             let _place = places.acquire().await;
@@ -51,6 +51,12 @@ pub async fn answered(server: &Arc<Server>, plan: CallPlan) -> Request {
     let lost = || Answer { uid: String::new(), said: Err("the call was broken off".into()) };
     answers.extend(said.into_iter().map(|one| one.unwrap_or_else(lost)));
     plan.answered(answers)
+}
+
+/// A question with no more time than is left, in whole seconds.
+fn within(question: &Question, left: Duration) -> Question {
+    let left = u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+    Question { seconds: question.seconds.min(left), ..question.clone() }
 }
 
 /// Answers a request that changes nothing, from one head, however often webhooks are to be asked.

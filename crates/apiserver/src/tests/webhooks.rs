@@ -3,6 +3,7 @@
 use base64::Engine;
 use serde_json::{Value, json};
 use stead_api::Remarks;
+use stead_api::call::Answer;
 
 use crate::fixture::{Server, pod, statefulset};
 use crate::{CallPlan, Reply};
@@ -272,6 +273,20 @@ fn asking_has_an_end() {
     let reply = crate::serve_write(&mut server.ctx(), &plan.answered(answers));
     let told = reply.status().map(|status| (status.code, status.message.clone()));
     assert_eq!(told, Some((504, "Timeout: request did not complete within requested timeout".into())));
+}
+
+#[test]
+fn a_request_says_how_long_it_asks_at_most() {
+    let mut server = Server::new();
+    hook(&mut server, "validating", "v", json!({"failurePolicy": "Ignore"}));
+    let request = server.request(&format!("POST {MAPS}?timeout=10s"), &map("m", json!({})).to_string());
+    let plan = call(crate::serve_write(&mut server.ctx(), &request.expect("a request")));
+    assert_eq!(plan.within, std::time::Duration::from_secs(10));
+    server.wait(11);
+    // That nobody minds that the webhook has failed does not help: it is too late.
+    let late = plan.questions.iter().map(|_| Answer { uid: String::new(), said: Err("late".into()) }).collect();
+    let reply = crate::serve_write(&mut server.ctx(), &plan.answered(late));
+    assert_eq!(reply.status().map(|status| status.code), Some(504));
 }
 
 #[test]

@@ -142,6 +142,7 @@ fn watches(cluster: &Cluster) {
     let ask = curl(cluster, &format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Db&timeoutSeconds=1"));
     cluster.sh(&format!("{ask} -D head -H 'Accept: {PROTOBUF}' > frames")).ok();
     cluster.sh("cat head").says("content-type: application/vnd.kubernetes.protobuf;stream=watch");
+    cluster.sh("cat head").says("cache-control: no-cache, private");
     // One frame: four bytes that tell the length of the rest.
     cluster.sh("test $(($(od -An -tu1 -j2 -N1 frames) * 256 + $(od -An -tu1 -j3 -N1 frames))) = $(($(stat -c %s frames) - 4))").ok();
     let event = cluster.sh("tail -c +5 frames | protoc --decode=k.WatchEvent k.proto").ok();
