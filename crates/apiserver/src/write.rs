@@ -213,12 +213,28 @@ fn update(
 
 /// The uid and resourceVersion that a body carries must be those of the stored object.
 fn check_preconditions(kind: &Kind, old: &Object, meta: &Value, part: Part) -> Result<(), Status> {
-    let name = &*old.key.name;
     let uid = meta["uid"].as_str().unwrap_or_default();
     if !uid.is_empty() && uid != old.meta.uid {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.meta.uid);
-        return Err(Status::conflict(kind.group, kind.plural, name, &why));
+        return Err(Status::conflict(kind.group, kind.plural, &old.key.name, &why));
     }
+    check_revision(kind, old, meta, part)
+}
+
+/// What a patch does to the uid is a mistake, not a condition.
+fn check_uid(kind: &Kind, old: &Object, meta: &Value) -> Result<(), Status> {
+    let uid = meta["uid"].as_str().unwrap_or_default();
+    if uid.is_empty() || uid == old.meta.uid {
+        return Ok(());
+    }
+    let mut errors = Errors::default();
+    errors.invalid(&FieldPath::new("metadata").child("uid"), uid, "field is immutable");
+    Err(Status::invalid(kind.group, kind.kind, &old.key.name, errors))
+}
+
+/// The resourceVersion that a body carries must be that of the stored object.
+fn check_revision(kind: &Kind, old: &Object, meta: &Value, part: Part) -> Result<(), Status> {
+    let name = &*old.key.name;
     match meta["resourceVersion"].as_str().unwrap_or_default() {
         "" | "0" if kind.unconditional_update || !matches!(part, Part::Whole | Part::Status) => Ok(()),
         "" | "0" => {
@@ -266,7 +282,8 @@ fn patch(
     if is_unversioned {
         patched["metadata"]["resourceVersion"] = json!(old.revision().to_string());
     }
-    check_preconditions(kind, &old, &patched["metadata"], part)?;
+    check_uid(kind, &old, &patched["metadata"])?;
+    check_revision(kind, &old, &patched["metadata"], part)?;
     let old = Stored { value: is_stored_form(kind).then_some(live), object: old };
     let draft = Draft::change(ctx, request, (kind, part), old, patched)?;
     draft.finish(ctx, request, remarks)

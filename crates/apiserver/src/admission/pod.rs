@@ -81,6 +81,7 @@ fn mount_token(spec: &mut Value, suffix: impl FnOnce() -> String) {
 pub(super) fn priority(ctx: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
     use k8s_openapi::api::scheduling::v1::PriorityClass;
     if !draft.is_creation() {
+        keep_priority(draft);
         return Ok(());
     }
     let snapshot = ctx.store.snapshot();
@@ -213,12 +214,19 @@ fn same_amounts(left: &Value, right: &Value) -> bool {
     amounts(left) == amounts(right)
 }
 
+/// An update that does not say what was computed keeps it.
+fn keep_priority(draft: &mut Draft) {
+    for field in ["priority", "preemptionPolicy"] {
+        let kept = &draft.old_value["spec"][field];
+        if draft.new["spec"][field].is_null() && !kept.is_null() {
+            draft.new["spec"][field] = kept.clone();
+        }
+    }
+}
+
 /// Pods stay 300 seconds on a node that is not ready or not reachable (F-02).
 pub(super) fn tolerations(_: &mut Context, _: &Request, draft: &mut Draft) -> Result<(), Status> {
     const SECONDS: i64 = 300;
-    if !draft.is_creation() {
-        return Ok(());
-    }
     let list = &mut draft.new["spec"]["tolerations"];
     if !list.is_array() {
         *list = json!([]);

@@ -176,3 +176,15 @@ fn an_eviction_of_another_pod_of_that_name_spends_nothing() {
     let version = pod["metadata"]["resourceVersion"].clone();
     server.done(&path, eviction(json!({"resourceVersion": version})));
 }
+
+#[test]
+fn an_update_that_does_not_say_what_was_filled_in_keeps_it() {
+    let mut server = Server::new();
+    let made = server.make("/api/v1/namespaces/default/pods", pod("p"));
+    let mut sent = made.clone();
+    let spec = sent["spec"].as_object_mut().expect("a map");
+    for field in ["tolerations", "priority", "preemptionPolicy"] {
+        assert!(spec.shift_remove(field).is_some(), "{field}");
+    }
+    assert_eq!(server.done("PUT /api/v1/namespaces/default/pods/p", sent)["spec"], made["spec"]);
+}

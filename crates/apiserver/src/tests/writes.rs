@@ -76,6 +76,10 @@ fn updates_conflict_or_apply_and_no_change_is_no_write() {
         "409 Conflict Operation cannot be fulfilled on configmaps \"a\": Precondition failed: UID in precondition: x"
     ));
     assert_eq!(
+        server.refused(&format!("PATCH:merge {}", path.trim_start_matches("PUT ")), json!({"metadata": {"uid": "x"}})),
+        "422 Invalid ConfigMap \"a\" is invalid: metadata.uid: Invalid value: \"x\": field is immutable"
+    );
+    assert_eq!(
         server.refused(&path, map("b", "1")),
         "400 BadRequest the name of the object (b) does not match the name on the URL (a)"
     );
