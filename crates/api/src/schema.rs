@@ -15,6 +15,7 @@ use serde_json::Value;
 mod crd;
 pub mod decode;
 mod defaulting;
+pub mod formats;
 mod validate;
 
 /// The facts, as `name<TAB>json` lines sorted by name.

@@ -319,12 +319,15 @@ pub struct FieldError {
     /// The offending value; not shown for Required, Forbidden and TooLong.
     pub value: Value,
     pub detail: String,
+    /// Whether the value is not worth showing.
+    pub is_value_omitted: bool,
 }
 
 impl FieldError {
     /// The text without the field: `Invalid value: -1: must be greater than or equal to 0`.
     pub fn body(&self) -> String {
         let shown = match (self.kind, &self.value) {
+            _ if self.is_value_omitted => String::new(),
             (FieldErrorKind::Required | FieldErrorKind::Forbidden | FieldErrorKind::TooLong, _) => String::new(),
             (FieldErrorKind::Internal, _) | (FieldErrorKind::TooMany, Value::Null) => String::new(),
             (_, Value::Null) => ": null".into(),
@@ -357,7 +360,8 @@ impl Errors {
     }
 
     pub fn push(&mut self, kind: FieldErrorKind, at: &FieldPath, value: impl Into<Value>, detail: impl Into<String>) {
-        self.0.push(FieldError { kind, field: at.to_string(), value: value.into(), detail: detail.into() });
+        let (field, value, detail) = (at.to_string(), value.into(), detail.into());
+        self.0.push(FieldError { kind, field, value, detail, is_value_omitted: false });
     }
 
     pub fn required(&mut self, at: &FieldPath, detail: impl Into<String>) {

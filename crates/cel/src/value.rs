@@ -277,7 +277,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The member of that name. Null members of typed objects count as absent.
+    /// The member of that name. Null members of typed objects count as absent, those of maps if they may not be null.
     pub fn field(&self, name: &str) -> Option<Value<'a>> {
         match self {
             Value::Object(map, schema) => {
@@ -287,7 +287,8 @@ impl<'a> Value<'a> {
                 });
                 let (key, value) = found?;
                 let known = schema.and_then(|schema| schema.field(key));
-                if value.is_null() && known.is_some_and(|known| !known.nullable) {
+                let is_named = schema.and_then(|schema| schema.fields()).is_some_and(|fields| !fields.named.is_empty());
+                if value.is_null() && known.is_some_and(|known| is_named || !known.nullable) {
                     return None;
                 }
                 Some(Value::of(value, known))

@@ -10,10 +10,13 @@ mod selectable;
 mod structural;
 mod versions;
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stead_api::Errors;
 use stead_api::names::{dns1035_label, dns1123_subdomain};
+use stead_api::schema::formats::is_known;
 
 use crate::check::{FIELD_IS_IMMUTABLE, name, one_of};
 use crate::columns::{CREATED_AT_COLUMN, NAME_COLUMN};
@@ -21,7 +24,7 @@ use crate::fill::{each, object, object_or_new, set, set_text};
 use crate::names::names;
 use crate::path::Path;
 use crate::{Behavior, Hooks, Kind, Subresource};
-use part::{items, text};
+use part::{DEPTH_MAX, items, text};
 
 pub const CUSTOMRESOURCEDEFINITION: Kind = Kind {
     short: &["crd", "crds"],
@@ -96,9 +99,24 @@ impl Behavior for Definition {
             self.validate_update(old, errors);
         }
     }
+
+    fn warn(&self, old: Option<&Self>) -> Vec<String> {
+        let known = old.map(Definition::unknown_formats).unwrap_or_default();
+        let new = self.unknown_formats().into_iter().filter(|format| !known.contains(format));
+        new.map(|format| format!("unrecognized format {format:?}")).collect()
+    }
 }
 
 impl Definition {
+    /// The formats in schemas that mean nothing.
+    fn unknown_formats(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for version in items(&self.spec, "versions") {
+            unknown_formats(&version["schema"]["openAPIV3Schema"], 0, &mut found);
+        }
+        found
+    }
+
     /// What names its objects cannot change.
     fn validate_update(&self, old: &Definition, errors: &mut Errors) {
         let at = Path::root("spec");
@@ -135,6 +153,19 @@ impl Definition {
                 at.index(index).invalid(errors, version.clone(), "must appear in spec.versions");
             }
         }
+    }
+}
+
+fn unknown_formats(schema: &Value, depth: usize, found: &mut BTreeSet<String>) {
+    let format = text(schema, "format");
+    if !format.is_empty() && !is_known(format, text(schema, "type")) {
+        found.insert(format.to_owned());
+    }
+    let named = schema["properties"].as_object().into_iter().flatten().map(|(_, property)| property);
+    let branches = ["allOf", "anyOf", "oneOf"].into_iter().flat_map(|field| items(schema, field));
+    let others = ["additionalProperties", "items", "not"].into_iter().map(|field| &schema[field]);
+    for part in named.chain(branches).chain(others).filter(|part| part.is_object() && depth < DEPTH_MAX) {
+        unknown_formats(part, depth + 1, found);
     }
 }
 
@@ -293,6 +324,18 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn formats_that_mean_nothing_are_told_when_they_come() {
+        let mut value = definition();
+        let schema = json!({"type": "object", "format": "date-time", "properties": {
+            "a": {"type": "string", "format": "date-time"}, "b": {"type": "integer", "format": "int16"}}});
+        value["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+        let of = |value: &Value| Definition { spec: value["spec"].clone(), ..Default::default() };
+        let told = ["unrecognized format \"date-time\"", "unrecognized format \"int16\""];
+        assert_eq!(of(&value).warn(None), told);
+        assert_eq!(of(&value).warn(Some(&of(&value))), Vec::<String>::new());
     }
 
     #[test]

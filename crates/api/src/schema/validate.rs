@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::formats::has_format;
 use super::{Fields, List, Rest, Rules, Schema, Shape, type_of};
 use crate::status::{Errors, FieldErrorKind, FieldPath};
 
@@ -289,28 +290,6 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
-    }
-}
-
-/// The formats that can fail; others are remarks.
-fn has_format(format: &str, text: &str) -> bool {
-    match format {
-        "date-time" => text.len() >= 20 && text.parse::<jiff::Timestamp>().is_ok(),
-        "date" => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
-        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-        "cidr" => text.split_once('/').is_some_and(|(address, bits)| {
-            let width = address.parse::<std::net::IpAddr>().map(|address| if address.is_ipv4() { 32 } else { 128 });
-            matches!((width, bits.parse::<u8>()), (Ok(width), Ok(bits)) if bits <= width)
-        }),
-        "uuid" | "uuid3" | "uuid4" | "uuid5" => {
-            let hex: String = text.chars().filter(|c| *c != '-').collect();
-            hex.len() == 32 && hex.chars().all(|c| c.is_ascii_hexdigit())
-        }
-        "byte" => {
-            text.len().is_multiple_of(4) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
-        }
-        _ => true,
     }
 }
 

@@ -42,14 +42,11 @@ fn a_rule_refuses_with_its_message_reason_and_path() {
             "tags": {"type": "array", "maxItems": 5, "items": {"type": "string", "maxLength": 9,
                 "x-kubernetes-validations": [{"rule": "self.startsWith('t')"}]}}}}));
     let path = format!("POST {SHOPS}");
-    assert_eq!(
-        refused(&mut server, &path, json!({"min": 5, "max": 1})),
-        "spec.min: Invalid value: \"object\": min is above max"
-    );
+    assert_eq!(refused(&mut server, &path, json!({"min": 5, "max": 1})), "spec.min: Invalid value: min is above max");
     assert_eq!(
         refused(&mut server, &path, json!({"min": 13, "max": 200, "tags": ["t", "x"]})),
-        "[spec: Forbidden: max is 200, spec: Invalid value: \"object\": failed rule: self.min != 13, \
-         spec.tags[1]: Invalid value: \"string\": failed rule: self.startsWith('t')]"
+        "[spec: Forbidden: max is 200, spec: Invalid value: failed rule: self.min != 13, \
+         spec.tags[1]: Invalid value: \"x\": failed rule: self.startsWith('t')]"
     );
     assert_eq!(
         refused(&mut server, &path, json!({"min": 1})),
@@ -83,13 +80,13 @@ fn transition_rules_see_the_old_value() {
     assert_eq!(
         told,
         format!(
-            "{INVALID}[spec.color: Invalid value: \"string\": color is immutable, \
-                 spec.list[0]: Invalid value: \"object\": n may only grow]"
+            "{INVALID}[spec.color: Invalid value: \"blue\": color is immutable, \
+                 spec.list[0]: Invalid value: n may only grow]"
         )
     );
     server.done(&patch, json!({"spec": {"once": "x", "list": [{"name": "c", "n": 0}, {"name": "b", "n": 5}]}}));
     let told = server.refused(&patch, json!({"spec": {"once": "y"}}));
-    assert_eq!(told, format!("{INVALID}spec.once: Invalid value: \"string\": set once"));
+    assert_eq!(told, format!("{INVALID}spec.once: Invalid value: \"y\": set once"));
 }
 
 #[test]
@@ -154,6 +151,14 @@ fn rules_that_cannot_work_are_refused_with_the_definition() {
         )),
         "{found}"
     );
+}
+
+#[test]
+fn what_is_null_is_not_there() {
+    let mut server = server(json!({"type": "object", "x-kubernetes-validations": [{"rule": "!has(self.a)"}],
+        "properties": {"a": {"type": "string", "nullable": true}}}));
+    server.make(SHOPS, shop(json!({"a": null})));
+    assert!(server.refused(&format!("POST {SHOPS}"), shop(json!({"a": ""}))).ends_with("failed rule: !has(self.a)"));
 }
 
 #[test]

@@ -38,7 +38,8 @@ pub(crate) fn wrong_type(schema: &Schema, value: &Value, at: &FieldPath) -> Opti
 fn wrong_type_of(map: &Map<String, Value>, at: &FieldPath) -> Option<FieldError> {
     let wrong = |field: &str, detail: String| {
         let value = map.get(field).cloned().unwrap_or_default();
-        FieldError { kind: FieldErrorKind::Invalid, field: at.child(field).to_string(), value, detail }
+        let field = at.child(field).to_string();
+        FieldError { kind: FieldErrorKind::Invalid, field, value, detail, is_value_omitted: false }
     };
     for field in ["apiVersion", "kind"] {
         if map.get(field).is_some_and(|found| !found.is_string()) {

@@ -387,6 +387,10 @@ impl Run<'_> {
         });
         let mut found = Errors::default();
         push(&mut found, rule.reason, &at, &rule.path, schema, detail);
+        for error in &mut found.0 {
+            error.is_value_omitted = pair.new.is_object() || pair.new.is_array();
+            error.value = pair.new.clone();
+        }
         if !uses_old && pair.is_same {
             self.warnings.extend(found.0.iter().map(ToString::to_string));
         } else {
