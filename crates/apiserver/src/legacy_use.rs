@@ -13,16 +13,17 @@ use stead_api::{Request, Resource, User, Verb};
 use stead_store::Snapshot;
 
 /// Set by whoever takes a token away for a while, to see whether it is missed.
-pub(crate) const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
-const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+pub const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+pub const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+/// Namespace and name of the ConfigMap that tells since when uses are noted.
+pub const TRACKING: (&str, &str) = ("kube-system", "kube-apiserver-legacy-service-account-token-tracking");
 
 fn day(now: Timestamp) -> String {
     now.strftime("%Y-%m-%d").to_string()
 }
 
-/// The ConfigMap that tells since when uses are noted.
 pub(crate) fn tracking(now: Timestamp) -> Value {
-    json!({"metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+    json!({"metadata": {"name": TRACKING.1, "namespace": TRACKING.0},
         "data": {"since": day(now)}})
 }
 

@@ -32,7 +32,7 @@ pub mod fairness;
 mod halt;
 mod impersonate;
 mod jsonpath;
-mod legacy_use;
+pub mod legacy_use;
 mod listed;
 mod log_query;
 mod long_list;

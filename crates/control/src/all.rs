@@ -4,7 +4,7 @@ use crate::plan::Controller;
 use crate::{
     apiservice, bootstrap_signer, certificates, clusterrole, cronjob, daemonset, definition, deployment, disruption,
     endpoints, endpointslice, flowcontrol, garbage, hpa, job, namespace, node, policy_types, quota, replicaset,
-    scheduler, service_address, statefulset, token_secret, volume,
+    scheduler, service_address, statefulset, token_cleaner, token_secret, volume,
 };
 
 /// Every controller. Their order is the order within a round.
@@ -35,6 +35,7 @@ pub const ALL: &[Controller] = &[
     clusterrole::CONTROLLER,
     definition::CONTROLLER,
     token_secret::CONTROLLER,
+    token_cleaner::CONTROLLER,
     bootstrap_signer::CLEANER,
     bootstrap_signer::SIGNER,
     certificates::approver::CONTROLLER,

@@ -43,6 +43,7 @@ mod scheduler;
 mod service_address;
 mod statefulset;
 mod status;
+mod token_cleaner;
 mod token_secret;
 mod volume;
 

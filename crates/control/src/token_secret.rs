@@ -14,9 +14,9 @@ use crate::effect::Work;
 use crate::names::{SECRET, SERVICE_ACCOUNT};
 use crate::plan::{Action, Controller, Plan, Settles, View, Watch};
 
-const TYPE: &str = "kubernetes.io/service-account-token";
-const ACCOUNT: &str = "kubernetes.io/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(crate) const TYPE: &str = "kubernetes.io/service-account-token";
+pub(crate) const ACCOUNT: &str = "kubernetes.io/service-account.name";
+pub(crate) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 pub const CONTROLLER: Controller = Controller {
     name: "tokens-controller",
