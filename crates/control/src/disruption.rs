@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
+use stead_api::object::OwnerRef;
 use stead_api::{IntOrPercent, Key, LabelSelector, Object};
+use stead_apiserver::scale_of;
 use stead_store::Event;
 
 use crate::facts;
@@ -90,6 +92,9 @@ fn reconcile(view: &View, key: &Key) -> Plan {
             format!("Failed to calculate the number of expected pods: {why}"),
         ));
     }
+    if trouble.is_none() && asks_controllers(&budget) && pods.iter().any(|pod| pod.meta.controller().is_none()) {
+        plan.note(Note::warning(key, "UnmanagedPods", unmanaged(&budget)));
+    }
     let condition = json!({"type": "DisruptionAllowed", "status": status, "reason": reason,
         "message": trouble.unwrap_or_default(), "observedGeneration": object.meta.generation,
         "lastTransitionTime": facts::time(view.now)});
@@ -151,15 +156,37 @@ fn expectation(view: &View, budget: &PodDisruptionBudget, pods: &[&Arc<Object>])
     }
 }
 
-/// The sum of the sizes that the pods' controllers ask for.
+/// Whether the size is what the pods' controllers ask for.
+fn asks_controllers(budget: &PodDisruptionBudget) -> bool {
+    let Some(spec) = &budget.spec else { return false };
+    spec.max_unavailable.is_some() || matches!(&spec.min_available, Some(IntOrString::String(_)))
+}
+
+fn unmanaged(budget: &PodDisruptionBudget) -> String {
+    let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
+    let mut text = "&LabelSelector{MatchLabels:map[string]string{".to_owned();
+    for (name, value) in selector.match_labels.iter().flatten() {
+        text += &format!("{name}: {value},");
+    }
+    text += "},MatchExpressions:[]LabelSelectorRequirement{";
+    for one in selector.match_expressions.iter().flatten() {
+        let values = one.values.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+        text += &format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", one.key, one.operator);
+    }
+    format!(
+        "Pods selected by this PodDisruptionBudget (selector: {text}}},}}) were found to be unmanaged. As a result, the status \
+         of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please \
+         set \".spec.minAvailable\" field of the PDB to an integer value."
+    )
+}
+
+/// The sum of the sizes that the pods' controllers ask for; pods that nobody controls count for nothing.
 fn expected(view: &View, pods: &[&Arc<Object>]) -> Result<i32, String> {
     let mut seen = BTreeSet::new();
     let mut sum = 0;
     for pod in pods {
-        let Some(owner) = pod.meta.controller() else {
-            return Err(format!("found no controller ref for pod \"{}\"", pod.key.name));
-        };
-        let (uid, replicas) = size(view, &pod.key.namespace, &owner.kind, &owner.name, &owner.uid)
+        let Some(owner) = pod.meta.controller() else { continue };
+        let (uid, replicas) = size(view, &pod.key.namespace, owner)?
             .ok_or_else(|| format!("found no controllers for pod \"{}\"", pod.key.name))?;
         if seen.insert(uid) {
             sum += replicas;
@@ -168,30 +195,20 @@ fn expected(view: &View, pods: &[&Arc<Object>]) -> Result<i32, String> {
     Ok(sum)
 }
 
-fn size(view: &View, namespace: &str, kind: &str, name: &str, uid: &str) -> Option<(String, i32)> {
-    let find = |kind| view.get(kind, namespace, name).filter(|object| object.meta.uid == uid);
-    match kind {
-        "StatefulSet" => {
-            let spec = find(STATEFUL_SET)?.view::<StatefulSet>();
-            Some((uid.to_owned(), spec.spec.as_ref()?.replicas.unwrap_or(1)))
-        }
-        "Deployment" => {
-            let spec = find(DEPLOYMENT)?.view::<Deployment>();
-            Some((uid.to_owned(), spec.spec.as_ref()?.replicas.unwrap_or(1)))
-        }
-        "ReplicationController" => {
-            let spec = find(REPLICATION_CONTROLLER)?.view::<ReplicationController>();
-            Some((uid.to_owned(), spec.spec.as_ref()?.replicas.unwrap_or(1)))
-        }
-        "ReplicaSet" => {
-            let set = find(REPLICA_SET)?;
-            match set.meta.controller() {
-                Some(owner) => size(view, namespace, &owner.kind, &owner.name, &owner.uid),
-                None => Some((uid.to_owned(), set.view::<ReplicaSet>().spec.as_ref()?.replicas.unwrap_or(1))),
-            }
-        }
-        _ => None,
+/// The uid and the size of what controls pods, whatever can be scaled; a ReplicaSet's is that of its own controller.
+fn size(view: &View, namespace: &str, owner: &OwnerRef) -> Result<Option<(String, i32)>, String> {
+    let Some(kind) = view.registry.of_kind(&owner.api_version, &owner.kind) else { return Ok(None) };
+    let found = view.get(kind.storage, namespace, &owner.name).filter(|object| object.meta.uid == owner.uid);
+    let Some(object) = found else { return Ok(None) };
+    if let Some(above) = object.meta.controller().filter(|_| kind.storage == REPLICA_SET) {
+        return size(view, namespace, above);
     }
+    let Some(scale) = view.registry.stored(kind.storage).and_then(|stored| scale_of(stored, object)) else {
+        let dot = if kind.group.is_empty() { "" } else { "." };
+        return Err(format!("{}{dot}{} does not implement the scale subresource", kind.plural, kind.group));
+    };
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    Ok(Some((owner.uid.clone(), i32::try_from(replicas).unwrap_or(i32::MAX))))
 }
 
 #[cfg(test)]
@@ -253,5 +270,31 @@ mod tests {
             status PodDisruptionBudget web {"currentHealthy":2,"desiredHealthy":1,"disruptionsAllowed":1,"expectedPods":4,
         "#]],
         );
+    }
+
+    #[test]
+    fn pods_that_nobody_controls_count_for_nothing() {
+        let world = World::of(
+            r#"sts web {"spec":{"replicas":4}}
+               pod web-0 owner=web ready
+               pod alone {"metadata":{"labels":{"app":"web"}}}
+               pdb web {"spec":{"selector":{"matchLabels":{"app":"web"}},"maxUnavailable":1}}"#,
+        );
+        let text = show(&world, &reconcile(&world.view(), &Key::new(DISRUPTION_BUDGET, "default", "web")));
+        assert!(text.contains("\"desiredHealthy\":3") && text.contains("\"expectedPods\":4"), "{text}");
+        let told = "UnmanagedPods: Pods selected by this PodDisruptionBudget (selector: \
+                    &LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}) were";
+        assert!(text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_scaled_has_no_size() {
+        let world = World::of(
+            r#"ds web {}
+               pod web-a owner=ds:web ready
+               pdb web {"spec":{"selector":{"matchLabels":{"app":"web"}},"maxUnavailable":1}}"#,
+        );
+        let text = show(&world, &reconcile(&world.view(), &Key::new(DISRUPTION_BUDGET, "default", "web")));
+        assert!(text.contains("daemonsets.apps does not implement the scale subresource"), "{text}");
     }
 }
