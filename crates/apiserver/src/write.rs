@@ -10,7 +10,7 @@ use stead_api::call::Question;
 use stead_api::request::{FieldValidation, PatchType};
 use stead_api::schema::decode::DecodeError;
 use stead_api::{Errors, FieldPath, Key, Object, Remarks, Request, Resource, Status, Verb, document, patch};
-use stead_kinds::{Kind, Verbs};
+use stead_kinds::{Kind, SchemaRef, Verbs};
 
 use crate::draft::{Draft, Part, Stored};
 use crate::halt::Halt;
@@ -307,7 +307,7 @@ fn merge(ctx: &Context, kind: &Kind, part: Part, how: PatchType, live: &Value, b
         PatchType::Json => patch::json_patch(live, body),
         PatchType::Merge => patch::merge_patch(live, body),
         PatchType::Strategic => {
-            if part == Part::Scale {
+            if part == Part::Scale && kind.schema != SchemaRef::Custom {
                 return patch::strategic_merge(live, body, &stead_api::schema::ANY);
             }
             match ctx.registry.schema(kind) {

@@ -12,6 +12,7 @@ impl Schema {
         match (&self.shape, value) {
             (Shape::Object(fields), Value::Object(map)) => {
                 for (name, field) in &fields.named {
+                    let field = field.declared.as_deref().unwrap_or(field);
                     if map.get(name).is_some_and(Value::is_null) && !may_be_null(field) {
                         map.shift_remove(name);
                     }
@@ -58,6 +59,17 @@ fn fill(schema: &Schema, value: &mut Value) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn objects_inside_are_filled_in_as_declared() {
+        let one = json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {
+            "apiVersion": {"type": "string", "default": "a/v1"}, "kind": {"type": "string", "default": "A"},
+            "metadata": {"type": "object", "default": {}, "properties": {"name": {"type": "string", "default": "n"}}}}});
+        let schema = Schema::from_crd(&json!({"type": "object", "properties": {"one": one}}), false).expect("a schema");
+        let mut value = json!({"one": {}});
+        schema.apply_defaults(&mut value);
+        assert_eq!(value, json!({"one": {"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "n"}}}));
+    }
 
     #[test]
     fn missing_and_null_members_get_their_default() {

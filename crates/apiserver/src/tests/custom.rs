@@ -53,6 +53,10 @@ fn a_definition_is_served_from_the_write_that_brings_it() {
     );
     let scaled = server.done(&format!("PATCH:merge {TABS}/a/scale"), json!({"spec": {"replicas": 4}}));
     assert_eq!(scaled["spec"]["replicas"], 4);
+    for part in ["", "/status", "/scale"] {
+        let told = server.refused(&format!("PATCH:strategic {TABS}/a{part}"), json!({}));
+        assert!(told.starts_with("415 UnsupportedMediaType"), "{told}");
+    }
     let status =
         server.done(&format!("PATCH:merge {TABS}/a/status"), json!({"status": {"replicas": 4}, "spec": {"cron": "y"}}));
     assert_eq!((&status["status"]["replicas"], &status["spec"]["cron"]), (&json!(4), &json!("* * * * *")));
