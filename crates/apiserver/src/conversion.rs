@@ -1,4 +1,4 @@
-//! Custom resources in other versions: by their definition's webhook, or by their name alone.
+//! Custom resources in other versions: by their definition's webhook, or by their name alone; and by schemas that came after them.
 //!
 //! Contract: all objects that a decision needs are converted by one review; what comes back may have other labels and annotations and
 //! another content, but is the same object of the version that was asked for. Objects of that version already are not sent.
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use stead_api::call::{Answer, Endpoint, Question};
 use stead_api::names::{label_value, qualified_name};
 use stead_api::{Object, Request, Status};
-use stead_kinds::Kind;
+use stead_kinds::{Kind, Registry, SchemaRef};
 
 use crate::context::Place;
 use crate::custom::DEFINITIONS;
@@ -33,7 +33,13 @@ pub(crate) fn of_value(place: Place, request: &Request, kind: &Kind, value: Valu
     converted.into_iter().next().ok_or_else(|| Status::internal("a conversion lost its object").into())
 }
 
-/// Stored objects as a version of their kind has them, if that takes a webhook.
+/// Whether an object may have to be shown otherwise than it is stored.
+pub(crate) fn concerns(registry: &Registry, kind: &Kind, object: &Object) -> bool {
+    kind.schema == SchemaRef::Custom
+        && (kind.by_webhook || kind.convert.is_some() || registry.is_older(kind, object.revision()))
+}
+
+/// Stored objects as a version of their kind has them.
 pub(crate) fn shown(
     place: Place,
     request: &Request,
@@ -41,11 +47,53 @@ pub(crate) fn shown(
     objects: Vec<Arc<Object>>,
 ) -> Result<Vec<Arc<Object>>, Halt> {
     if !kind.by_webhook {
-        return Ok(objects);
+        let shown = objects.into_iter().map(|object| seen(place.registry, kind, object));
+        return Ok(shown.collect::<Result<_, Status>>()?);
     }
     let values = all(place, request, kind, objects.iter().map(|object| object.value()).collect())?;
     let shown = objects.iter().zip(values).map(|(object, value)| rebuilt(kind, object, &value).map(Arc::new));
     Ok(shown.collect::<Result<_, Status>>()?)
+}
+
+/// A stored object as a version of its kind has it, when nobody has to be asked.
+pub(crate) fn seen(registry: &Registry, kind: &Kind, object: Arc<Object>) -> Result<Arc<Object>, Status> {
+    if kind.by_webhook || !concerns(registry, kind, &object) {
+        return Ok(object);
+    }
+    let stored = object.value();
+    let mut values = vec![stored.clone()];
+    fit_own(registry, kind, &mut values);
+    let values = renamed(registry, kind, values);
+    match values.first().filter(|value| **value != stored) {
+        Some(value) => rebuilt(kind, &object, value).map(Arc::new),
+        None => Ok(object),
+    }
+}
+
+/// The values of stored objects, by the schemas of the versions that they are in.
+pub(crate) fn fitted(registry: &Registry, kind: &Kind, objects: &[Arc<Object>]) -> Vec<Value> {
+    let mut values: Vec<Value> = objects.iter().map(|object| object.value()).collect();
+    fit_own(registry, kind, &mut values);
+    values
+}
+
+/// Prunes and fills in values by the schemas of the versions that they are in: those may have changed since.
+fn fit_own(registry: &Registry, kind: &Kind, values: &mut [Value]) {
+    for value in values.iter_mut().filter(|value| value.is_object()) {
+        let version =
+            value["apiVersion"].as_str().and_then(|one| one.split_once('/')).map(|(_, version)| version.to_owned());
+        fit(registry, kind, &version.unwrap_or_default(), value);
+    }
+}
+
+fn fit(registry: &Registry, kind: &Kind, version: &str, value: &mut Value) {
+    let Some(schema) = registry.schema_of_version(kind, version) else { return };
+    // What cannot be decoded any more is shown as it is.
+    let mut pruned = value.clone();
+    if schema.decode(&mut pruned).is_ok() {
+        *value = pruned;
+    }
+    schema.apply_defaults(value);
 }
 
 /// An object with another content.
@@ -55,10 +103,11 @@ pub(crate) fn rebuilt(kind: &Kind, object: &Object, value: &Value) -> Result<Obj
 }
 
 /// Values in a version of their kind.
-pub(crate) fn all(place: Place, request: &Request, kind: &Kind, values: Vec<Value>) -> Result<Vec<Value>, Halt> {
-    let Some(question) = question(place, kind, &values)? else { return Ok(renamed(kind, values)) };
+pub(crate) fn all(place: Place, request: &Request, kind: &Kind, mut values: Vec<Value>) -> Result<Vec<Value>, Halt> {
+    fit_own(place.registry, kind, &mut values);
+    let Some(question) = question(place, kind, &values)? else { return Ok(renamed(place.registry, kind, values)) };
     match answer_to(request, &question) {
-        Some(answer) => Ok(read(kind, values, answer)?),
+        Some(answer) => Ok(read(place.registry, kind, values, answer)?),
         None => Err(Halt::Asks(vec![question])),
     }
 }
@@ -68,9 +117,10 @@ fn is_other(kind: &Kind, value: &Value) -> bool {
 }
 
 /// Versions that differ by their name alone.
-fn renamed(kind: &Kind, mut values: Vec<Value>) -> Vec<Value> {
+fn renamed(registry: &Registry, kind: &Kind, mut values: Vec<Value>) -> Vec<Value> {
     for value in values.iter_mut().filter(|value| is_other(kind, value)) {
         value["apiVersion"] = json!(kind.api_version());
+        fit(registry, kind, kind.version, value);
     }
     values
 }
@@ -119,7 +169,12 @@ fn endpoint(client: &Value) -> Endpoint {
 ///
 /// # Errors
 /// What is wrong with the answer, in Kubernetes' words.
-pub(crate) fn read(kind: &Kind, mut values: Vec<Value>, answer: &Answer) -> Result<Vec<Value>, Status> {
+pub(crate) fn read(
+    registry: &Registry,
+    kind: &Kind,
+    mut values: Vec<Value>,
+    answer: &Answer,
+) -> Result<Vec<Value>, Status> {
     let others: Vec<&mut Value> = values.iter_mut().filter(|value| is_other(kind, value)).collect();
     let from = others.first().map(|value| gvk(value)).unwrap_or_default();
     let failed = |why: String| Status::new(500, "", format!("conversion webhook for {from} {why}"));
@@ -137,6 +192,7 @@ pub(crate) fn read(kind: &Kind, mut values: Vec<Value>, answer: &Answer) -> Resu
             .map_err(|why| failed(format!("returned invalid converted object{place}: {why}")))?;
         *original = with_own_metadata(original, converted)
             .map_err(|why| failed(format!("returned invalid metadata{place}: {why}")))?;
+        fit(registry, kind, kind.version, original);
     }
     Ok(values)
 }

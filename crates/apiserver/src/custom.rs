@@ -20,7 +20,15 @@ pub(crate) const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8
 
 /// The registry of a snapshot: built-in kinds and those of its CustomResourceDefinitions.
 pub fn registry_of(snapshot: &Snapshot) -> Arc<Registry> {
-    Arc::new(Registry::with(served(snapshot)))
+    renewed(&Registry::default(), snapshot)
+}
+
+fn renewed(before: &Registry, snapshot: &Snapshot) -> Arc<Registry> {
+    let mut registry = before.renewed(served(snapshot));
+    for definition in snapshot.list(DEFINITIONS, "") {
+        registry.note_definition(before, &definition.key.name, definition.revision());
+    }
+    Arc::new(registry)
 }
 
 /// The kinds of established definitions.
@@ -99,7 +107,7 @@ fn go_type(value: &Value) -> &'static str {
 /// Serves what a written definition says.
 pub(crate) fn after_write(ctx: &mut Context, object: &Object) {
     if object.key.kind == DEFINITIONS {
-        *ctx.registry = Arc::new(ctx.registry.renewed(served(ctx.store.snapshot())));
+        *ctx.registry = renewed(ctx.registry, ctx.store.snapshot());
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use stead_api::request::Propagation;
 use stead_api::{Errors, FieldPath, Object, Remarks, Request, Status};
-use stead_kinds::Kind;
+use stead_kinds::{Kind, SchemaRef};
 
 use crate::attempt::Attempt;
 use crate::draft::{restore, time_text};
@@ -151,7 +151,9 @@ pub(crate) fn one(ctx: &mut Context, request: &Request, kind: &Kind, remarks: &m
     let shown = conversion::shown(ctx.place(), request, kind, vec![Arc::clone(&object)])?;
     let deleted = delete(ctx, kind, object, &options)?;
     let deleted = match (&deleted, shown.first()) {
-        (Deleted::Waiting(last), Some(shown)) if kind.by_webhook => Deleted::Waiting(with_metadata(kind, shown, last)?),
+        (Deleted::Waiting(last), Some(shown)) if kind.schema == SchemaRef::Custom => {
+            Deleted::Waiting(with_metadata(kind, shown, last)?)
+        }
         _ => deleted,
     };
     let warns = kind.storage == "jobs.batch" && options.propagation.is_none();
@@ -194,7 +196,7 @@ pub(crate) fn collection(
     let shown = conversion::shown(ctx.place(), request, kind, objects.clone())?;
     for (object, shown) in objects.into_iter().zip(shown) {
         let deleted = Arc::clone(delete(ctx, kind, object, &options)?.object());
-        last.push(if kind.by_webhook { with_metadata(kind, &shown, &deleted)? } else { deleted });
+        last.push(if kind.schema == SchemaRef::Custom { with_metadata(kind, &shown, &deleted)? } else { deleted });
     }
     let meta = ListMeta { revision: ctx.store.snapshot().revision(), ..ListMeta::default() };
     Ok(Reply::list(kind, crate::listed::Objects::These(last), meta))
@@ -219,7 +221,7 @@ fn permit(ctx: &Context, request: &Request, kind: &Kind, object: &Object, remark
         return Ok(());
     }
     let is_dry_run = DeleteOptions::of(request)?.dry_run;
-    let (of, old) = match kind.by_webhook {
+    let (of, old) = match conversion::concerns(ctx.registry, kind, object) {
         true => (*kind, conversion::of_object(ctx.place(), request, kind, object)?),
         false => (ctx.registry.stored(kind.storage).copied().unwrap_or(*kind), object.value()),
     };

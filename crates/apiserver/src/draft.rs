@@ -90,9 +90,10 @@ pub(crate) fn time_text(now: Timestamp) -> String {
 }
 
 /// The stored version of a kind, held to the rules of the version that was asked for: they judge the stored form.
-/// The version that a change is decided in: the stored one, but what only a webhook can convert stays what was sent until it is stored.
+/// The version that a change is decided in: the stored one, but custom resources stay what was sent until they are stored, for each
+/// version has a schema of its own, and may take a webhook to be converted.
 fn decided_kind(ctx: &Context, served: &Kind) -> Kind {
-    if served.by_webhook {
+    if served.is_versioned {
         return *served;
     }
     let mut kind = ctx.registry.stored(served.storage).copied().unwrap_or(*served);
@@ -142,7 +143,8 @@ impl Draft {
     ) -> Result<Draft, Halt> {
         let kind = decided_kind(ctx, served);
         let mut draft = Draft { part, ..Draft::of_stored(kind, old, Value::Null) };
-        if kind.by_webhook {
+        let is_older = draft.old.as_ref().is_some_and(|old| ctx.registry.is_older(&kind, old.revision()));
+        if kind.is_versioned || is_older {
             draft.old_value = conversion::of_value(ctx.place(), request, &kind, draft.old_value)?;
             // Controllers send an object in the version that it was stored in.
             if part != Part::Scale {

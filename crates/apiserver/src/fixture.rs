@@ -219,7 +219,7 @@ impl Server {
         let mut values = Vec::new();
         loop {
             let told = match watch_asks(plan, &head) {
-                Ok(Some(question)) => watch_told(plan, &self.answer(&question)),
+                Ok(Some(question)) => watch_told(plan, &head, &self.answer(&question)),
                 Ok(None) => Ok(()),
                 Err(status) => Err(status),
             };

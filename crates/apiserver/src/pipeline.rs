@@ -63,7 +63,7 @@ impl Draft {
         }
         if self.is_unchanged(ctx.registry) {
             let object = self.old.ok_or_else(|| Status::internal("an unchanged object has a stored version"))?;
-            let object = match self.kind.by_webhook {
+            let object = match conversion::concerns(ctx.registry, &self.kind, &object) {
                 true => Arc::new(conversion::rebuilt(&self.kind, &object, &self.new)?),
                 false => object,
             };
@@ -75,7 +75,7 @@ impl Draft {
 
     /// What is stored and what is shown of it, where that takes a webhook.
     fn convert(&self, ctx: &Context, request: &Request) -> Result<Option<Converted>, Halt> {
-        let Some(stored) = ctx.registry.stored(self.kind.storage).filter(|stored| stored.by_webhook) else {
+        let Some(stored) = ctx.registry.stored(self.kind.storage).filter(|stored| stored.is_versioned) else {
             return Ok(None);
         };
         if stored.version == self.kind.version {
@@ -257,7 +257,7 @@ impl Draft {
 
     fn is_unchanged(&mut self, registry: &Registry) -> bool {
         let Some(old) = &self.old else { return false };
-        if self.kind.by_webhook {
+        if self.kind.is_versioned {
             // What is stored in another version is stored anew.
             let stored = registry.stored(self.kind.storage).unwrap_or(&self.kind);
             if old.value()["apiVersion"] != stored.api_version().as_str() {

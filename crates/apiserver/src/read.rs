@@ -67,7 +67,7 @@ fn list(head: &Head, request: &Request, kind: &Kind) -> Result<Reply, Halt> {
         let those = components::all().into_iter().filter(|object| selection.matches(object));
         page.objects = Objects::These(those.collect());
     }
-    if kind.by_webhook {
+    if page.objects.iter(kind).any(|object| conversion::concerns(&head.registry, kind, object)) {
         let objects = page.objects.iter(kind).cloned().collect();
         page.objects = Objects::These(conversion::shown(head.place(), request, kind, objects)?);
     }

@@ -1,6 +1,7 @@
 //! Requests in, replies out.
 
 mod admitted;
+mod ages;
 mod conversion;
 mod custom;
 mod forms;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use stead_api::call::{Answer, Question};
 use stead_api::form::{Form, Format, Shape};
 use stead_api::{Key, Object, Request, Revision, Status, protobuf};
-use stead_kinds::Kind;
+use stead_kinds::{Kind, Registry};
 use stead_store::Event;
 use stead_store::history::{Change, frame};
 
@@ -85,7 +85,7 @@ pub fn watch_asks(plan: &mut WatchPlan, head: &Head) -> Result<Option<Question>,
         return Ok(None);
     }
     let objects = upcoming(plan, head)?;
-    let values: Vec<Value> = objects.iter().map(|object| object.value()).collect();
+    let values = conversion::fitted(&head.registry, &plan.kind, &objects);
     plan.unconverted = objects;
     conversion::question(head.place(), &plan.kind, &values)
 }
@@ -94,9 +94,10 @@ pub fn watch_asks(plan: &mut WatchPlan, head: &Head) -> Result<Option<Question>,
 ///
 /// # Errors
 /// What is wrong with the answer; it ends the watch.
-pub fn watch_told(plan: &mut WatchPlan, answer: &Answer) -> Result<(), Status> {
+pub fn watch_told(plan: &mut WatchPlan, head: &Head, answer: &Answer) -> Result<(), Status> {
     let objects = std::mem::take(&mut plan.unconverted);
-    let values = conversion::read(&plan.kind, objects.iter().map(|object| object.value()).collect(), answer)?;
+    let values = conversion::fitted(&head.registry, &plan.kind, &objects);
+    let values = conversion::read(&head.registry, &plan.kind, values, answer)?;
     for (object, value) in objects.iter().zip(values) {
         let converted = conversion::rebuilt(&plan.kind, object, &value)?;
         plan.converted.insert((object.meta.uid.clone(), object.revision()), Arc::new(converted));
@@ -141,7 +142,7 @@ pub fn watch_next(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<V
 
 fn next_frames(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<Vec<Bytes>, Status> {
     if plan.initial.is_some() {
-        let frames = initial_frames(plan, now);
+        let frames = initial_frames(plan, &head.registry, now);
         if !frames.is_empty() {
             return Ok(frames);
         }
@@ -156,7 +157,8 @@ fn next_frames(plan: &mut WatchPlan, head: &Head, now: Timestamp) -> Result<Vec<
             Some(last) if is_full => last.revision(),
             _ => plan.revision.max(head.store.snapshot.revision()),
         };
-        let frames: Vec<Bytes> = events.iter().filter_map(|event| event_frame(plan, event, now)).collect();
+        let frames: Vec<Bytes> =
+            events.iter().filter_map(|event| event_frame(plan, &head.registry, event, now)).collect();
         // Nothing of a full page concerned this watch: go on, so that no frames means nothing left.
         if !frames.is_empty() || !is_full || plan.kind.by_webhook {
             return Ok(frames);
@@ -178,12 +180,12 @@ fn initial_objects(plan: &WatchPlan, initial: &Initial) -> Vec<Arc<Object>> {
     }
 }
 
-fn initial_frames(plan: &mut WatchPlan, now: Timestamp) -> Vec<Bytes> {
+fn initial_frames(plan: &mut WatchPlan, registry: &Registry, now: Timestamp) -> Vec<Bytes> {
     let Some(initial) = plan.initial.take() else { return Vec::new() };
     let objects = initial_objects(plan, &initial);
     let mut frames: Vec<Bytes> = Vec::with_capacity(objects.len() + 1);
     for object in &objects {
-        frames.push(object_frame(plan, Change::Added, object, now));
+        frames.push(object_frame(plan, registry, Change::Added, object, now));
     }
     let last: Option<Key> = objects.last().map(|object| object.key.clone());
     if objects.len() == INITIAL_PER_CALL_MAX {
@@ -211,19 +213,21 @@ fn change_for(selection: &Selection, event: &Event) -> Option<Change> {
 }
 
 /// The frame an event makes for this watch, if it concerns it.
-fn event_frame(plan: &mut WatchPlan, event: &Event, now: Timestamp) -> Option<Bytes> {
+fn event_frame(plan: &mut WatchPlan, registry: &Registry, event: &Event, now: Timestamp) -> Option<Bytes> {
     let change = change_for(&plan.selection, event)?;
-    let is_plain = plan.request.options.form == PLAIN && plan.kind.convert.is_none();
+    let is_plain = plan.request.options.form == PLAIN
+        && plan.kind.convert.is_none()
+        && !registry.is_older(&plan.kind, event.object.revision());
     if change == event.change() && is_plain {
         return Some(event.frame());
     }
     match (&event.old, change, event.deleted) {
         // It left the selection: watchers are told the last state they could see, at the event's revision.
         (Some(old), Change::Deleted, false) => {
-            let last = at_revision(&converted(plan, old), event.revision(), &plan.kind);
-            Some(object_frame(plan, change, &last.map_or_else(|| Arc::clone(&event.object), Arc::new), now))
+            let last = at_revision(&converted(plan, registry, old), event.revision(), &plan.kind);
+            Some(object_frame(plan, registry, change, &last.map_or_else(|| Arc::clone(&event.object), Arc::new), now))
         }
-        _ => Some(object_frame(plan, change, &event.object, now)),
+        _ => Some(object_frame(plan, registry, change, &event.object, now)),
     }
 }
 
@@ -234,14 +238,23 @@ fn at_revision(object: &Object, revision: Revision, kind: &Kind) -> Option<Objec
 }
 
 /// An object in the version that is watched.
-fn converted(plan: &WatchPlan, object: &Arc<Object>) -> Arc<Object> {
-    let known = plan.converted.get(&(object.meta.uid.clone(), object.revision()));
-    Arc::clone(known.unwrap_or(object))
+fn converted(plan: &WatchPlan, registry: &Registry, object: &Arc<Object>) -> Arc<Object> {
+    match plan.kind.by_webhook {
+        true => Arc::clone(plan.converted.get(&(object.meta.uid.clone(), object.revision())).unwrap_or(object)),
+        // What cannot be shown otherwise is shown as it is.
+        false => conversion::seen(registry, &plan.kind, Arc::clone(object)).unwrap_or_else(|_| Arc::clone(object)),
+    }
 }
 
-fn object_frame(plan: &mut WatchPlan, change: Change, object: &Arc<Object>, now: Timestamp) -> Bytes {
-    let object = match plan.kind.by_webhook {
-        true => &converted(plan, object),
+fn object_frame(
+    plan: &mut WatchPlan,
+    registry: &Registry,
+    change: Change,
+    object: &Arc<Object>,
+    now: Timestamp,
+) -> Bytes {
+    let object = match conversion::concerns(registry, &plan.kind, object) {
+        true => &converted(plan, registry, object),
         false => object,
     };
     let form = plan.request.options.form;

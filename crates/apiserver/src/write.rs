@@ -284,22 +284,22 @@ fn patch(
     }
     check_uid(kind, &old, &patched["metadata"])?;
     check_revision(kind, &old, &patched["metadata"], part)?;
-    let old = Stored { value: is_stored_form(kind).then_some(live), object: old };
+    let old = Stored { value: is_stored_form(ctx, kind, &old).then_some(live), object: old };
     let draft = Draft::change(ctx, request, (kind, part), old, patched)?;
     draft.finish(ctx, request, remarks)
 }
 
 /// The stored object in the version that was asked for.
 fn live_value(ctx: &Context, request: &Request, kind: &Kind, old: &Object) -> Result<Value, Halt> {
-    match kind.by_webhook {
+    match conversion::concerns(ctx.registry, kind, old) {
         true => conversion::of_object(ctx.place(), request, kind, old),
         false => Ok(encode::json::value_of(kind, old)),
     }
 }
 
-/// Whether objects are served in the form that they are stored in.
-fn is_stored_form(kind: &Kind) -> bool {
-    kind.convert.is_none() && !kind.by_webhook
+/// Whether an object is served in the form that it is stored in.
+fn is_stored_form(ctx: &Context, kind: &Kind, object: &Object) -> bool {
+    kind.convert.is_none() && !conversion::concerns(ctx.registry, kind, object)
 }
 
 fn merge(ctx: &Context, kind: &Kind, part: Part, how: PatchType, live: &Value, body: &Value) -> Result<Value, Status> {
@@ -448,7 +448,7 @@ fn apply(
     let part = if part == Part::Scale { Part::Whole } else { part };
     match old {
         Some(old) => {
-            let old = Stored { object: old, value: live.filter(|_| is_stored_form(kind)) };
+            let old = Stored { value: live.filter(|_| is_stored_form(ctx, kind, &old)), object: old };
             Draft::change(ctx, request, (kind, part), old, merged)?.applied().finish(ctx, request, remarks)
         }
         None => {

@@ -23,7 +23,8 @@ impl Kind {
         let spec = &definition["spec"];
         let versions = spec["versions"].as_array().into_iter().flatten();
         let is_mixed = definition["status"]["storedVersions"].as_array().is_some_and(|stored| stored.len() > 1);
-        versions.map(|version| (remembered(spec, version, is_mixed), schema(version))).collect()
+        let is_versioned = versions.clone().count() > 1;
+        versions.map(|version| (remembered(spec, version, (is_mixed, is_versioned)), schema(version))).collect()
     }
 }
 
@@ -35,7 +36,7 @@ fn schema(version: &Value) -> Arc<Value> {
 }
 
 /// Makes a kind once for each different declaration.
-fn remembered(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
+fn remembered(spec: &Value, version: &Value, versions: (bool, bool)) -> Kind {
     static MADE: Mutex<BTreeMap<String, Kind>> = Mutex::new(BTreeMap::new());
     let mut essence = version.clone();
     crate::fill::put(&mut essence, "schema", None);
@@ -47,11 +48,11 @@ fn remembered(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
         selectable_paths(spec),
         deprecation(spec, version),
         spec["conversion"]["strategy"],
-        is_mixed
+        versions
     ])
     .to_string();
     let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    *made.entry(key).or_insert_with(|| make(spec, version, is_mixed))
+    *made.entry(key).or_insert_with(|| make(spec, version, versions))
 }
 
 fn word(value: &Value, field: &str) -> &'static str {
@@ -63,7 +64,7 @@ fn words(value: &Value, field: &str) -> &'static [&'static str] {
     all.map(intern).collect::<Vec<_>>().leak()
 }
 
-fn make(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
+fn make(spec: &Value, version: &Value, (is_mixed, is_versioned): (bool, bool)) -> Kind {
     let (group, names) = (word(spec, "group"), &spec["names"]);
     let plural = word(names, "plural");
     let singular = match word(names, "singular") {
@@ -97,6 +98,7 @@ fn make(spec: &Value, version: &Value, is_mixed: bool) -> Kind {
         convert: (!is_stored || is_mixed).then_some(Convert { from_stored: |_| {}, to_stored: |_| {} }),
         is_stored,
         by_webhook: spec["conversion"]["strategy"] == "Webhook",
+        is_versioned,
         ..Kind::plain(
             intern(&format!("{plural}.{group}")),
             group,

@@ -58,6 +58,8 @@ pub struct Kind {
     pub is_stored: bool,
     /// Whether a webhook turns one version into another: `convert` is not asked then.
     pub by_webhook: bool,
+    /// A custom kind with versions of different schemas: a change is decided in the version that was sent.
+    pub is_versioned: bool,
     /// Set for versions that Kubernetes no longer serves.
     pub old: Option<Old>,
     /// What clients of this version are told: a definition marked it as deprecated. Else empty.
@@ -221,6 +223,7 @@ impl Kind {
             convert: None,
             is_stored: false,
             by_webhook: false,
+            is_versioned: false,
             old: None,
             deprecated: "",
         }

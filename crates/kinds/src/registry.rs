@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use stead_api::object::Fields;
 use stead_api::schema::{self, KindSchema};
-use stead_api::{Errors, KindName, Schema};
+use stead_api::{Errors, KindName, Revision, Schema};
 
 use crate::custom::rules::{self, Rules};
 use crate::path::Path;
@@ -24,6 +24,8 @@ pub struct Registry {
     schemas: BTreeMap<KindName, BTreeMap<&'static str, Arc<Value>>>,
     /// The same, compiled.
     structural: BTreeMap<KindName, BTreeMap<&'static str, Compiled>>,
+    /// When the schemas of a custom kind last changed: what was stored until then may lack what they default, and have what they prune.
+    since: BTreeMap<KindName, Revision>,
 }
 
 /// A custom kind's schema and its rules.
@@ -64,6 +66,24 @@ impl Registry {
             registry.schemas.entry(kind.storage).or_default().insert(kind.version, schema);
         }
         registry
+    }
+
+    /// Notes that the definition of a custom kind was written at a revision; if it says what it said `before`, nothing follows from it.
+    pub fn note_definition(&mut self, before: &Registry, name: &str, revision: Revision) {
+        let Some((storage, schemas)) = self.schemas.get_key_value(name) else { return };
+        let is_same = before.schemas.get(storage) == Some(schemas);
+        let since = before.since.get(storage).filter(|_| is_same).copied().unwrap_or(revision);
+        self.since.insert(storage, since);
+    }
+
+    /// Whether an object of a custom kind was stored before its schemas were what they are.
+    pub fn is_older(&self, kind: &Kind, revision: Revision) -> bool {
+        kind.schema == SchemaRef::Custom && self.since.get(kind.storage).is_some_and(|since| revision <= *since)
+    }
+
+    /// The schema of one version of a custom kind.
+    pub fn schema_of_version(&self, kind: &Kind, version: &str) -> Option<&Schema> {
+        self.structural.get(kind.storage)?.get(version).map(|compiled| &*compiled.schema)
     }
 
     fn add(&mut self, kind: Kind) {

@@ -119,7 +119,7 @@ impl Watch {
         };
         let (head, answer) = ready!(asking.as_mut().poll(cx));
         self.asking = None;
-        Poll::Ready(stead_apiserver::watch_told(&mut self.plan, &answer).map(|()| head))
+        Poll::Ready(stead_apiserver::watch_told(&mut self.plan, &head, &answer).map(|()| head))
     }
 
     /// A bookmark when one is due, and as the last word when time is up.

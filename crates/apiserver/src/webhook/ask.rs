@@ -60,7 +60,7 @@ pub(super) fn ask(place: Place, attempt: &Attempt, configuration: &str, hook: &H
     }
     let Some(matched) = matching::matches(place, attempt, Some(&hook.constraints)) else { return Ok(Said::Nothing) };
     let mut scene = Scene::of(place, attempt, &matched);
-    if attempt.kind.by_webhook {
+    if attempt.kind.is_versioned {
         match conversion::all(place, attempt.request, &matched, vec![attempt.new.clone(), attempt.old.clone()]) {
             Ok(mut values) => {
                 (scene.old, scene.new) = (values.pop().unwrap_or_default(), values.pop().unwrap_or_default())

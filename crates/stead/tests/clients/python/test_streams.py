@@ -1,5 +1,6 @@
 """Commands, terminals, ports and logs of a running container."""
 
+import base64
 import json
 import unittest
 
@@ -7,6 +8,7 @@ from kubernetes import client, watch
 from kubernetes.stream import portforward, stream
 from kubernetes.stream.ws_client import ERROR_CHANNEL
 from support import Case
+from websocket import create_connection
 
 SAY = "i=0; while true; do echo line $i; i=$((i+1)); sleep 0.2; done"
 # Answers each connection with what it was sent, in capitals.
@@ -49,6 +51,26 @@ class Streams(Case):
         session.run_forever(timeout=10)
         status = json.loads(session.read_channel(ERROR_CHANNEL))
         self.assertEqual(status["status"], "Success")
+
+    def websocket(self, path, *subprotocols):
+        settings = client.Configuration.get_default_copy()
+        proof = {"ca_certs": settings.ssl_ca_cert, "certfile": settings.cert_file, "keyfile": settings.key_file}
+        url = settings.host.replace("https://", "wss://") + path
+        return create_connection(url, sslopt=proof, subprotocols=list(subprotocols), timeout=20)
+
+    def test_a_watch_and_a_log_come_as_messages(self):
+        names = f"/api/v1/namespaces/{self.namespace}/configmaps"
+        revision = self.core.list_namespaced_config_map(self.namespace).metadata.resource_version
+        events = self.websocket(f"{names}?watch=1&resourceVersion={revision}&fieldSelector=metadata.name%3Dtold")
+        self.core.create_namespaced_config_map(self.namespace, {"metadata": {"name": "told"}, "data": {"a": "1"}})
+        self.core.delete_namespaced_config_map("told", self.namespace)
+        told = [json.loads(events.recv()) for _ in range(2)]
+        self.assertEqual([event["type"] for event in told], ["ADDED", "DELETED"])
+        events.close()
+        log = self.websocket(
+            f"/api/v1/namespaces/{self.namespace}/pods/p/log?container=says&follow=1&tailLines=1", "base64.binary.k8s.io")
+        self.assertIn("line ", base64.b64decode(log.recv()).decode())
+        log.close()
 
     def test_bytes_come_whole(self):
         session = self.exec(["head", "-c", "3000000", "/dev/zero"], binary=True, _preload_content=False)
