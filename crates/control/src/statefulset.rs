@@ -35,6 +35,9 @@ use set::{Member, Set, selector, wake_when_available};
 /// How many pods one plan makes or removes under Parallel (upstream: slow-start batches of up to 500).
 const PODS_PER_PLAN_MAX: usize = 100;
 
+/// How long a pod that ended has existed at least when the next one of its name is made.
+const REPLACED_AFTER_SECONDS: i64 = 1;
+
 pub const CONTROLLER: Controller = Controller {
     name: "statefulset-controller",
     settles: Settles::AfterStatus,
@@ -197,7 +200,7 @@ fn keep_replicas(set: &Set, replicas: &[Option<&Member>], revisions: &Revisions,
         };
         if facts::is_finished(&member.pod) {
             if !member.is_terminating() {
-                replica::delete(set, member, plan);
+                replace(set, member, plan);
             }
             if set.is_ordered() {
                 return false;
@@ -215,6 +218,16 @@ fn keep_replicas(set: &Set, replicas: &[Option<&Member>], revisions: &Revisions,
         replica::repair(set, member, plan);
     }
     made == 0
+}
+
+/// B-14: makes room for another pod of the name. A pod that its node will not have ends at once, and so would its successors: they come
+/// no faster than this.
+fn replace(set: &Set, member: &Member, plan: &mut Plan) {
+    let made = member.object.meta.creation_timestamp.unwrap_or(set.view.now);
+    match facts::after(made, REPLACED_AFTER_SECONDS) {
+        at if at > set.view.now => plan.wake(at),
+        _ => replica::delete(set, member, plan),
+    }
 }
 
 /// B-11: removes pods outside the range from the highest ordinal. False while that goes on.

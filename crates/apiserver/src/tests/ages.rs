@@ -43,7 +43,10 @@ fn what_is_older_than_its_schema_is_read_as_the_schema_has_it() {
     );
     let expected = json!({"a": "A"});
     let read = server.get(&format!("{at}/old"));
-    assert_eq!((&read["spec"], &read["metadata"]["resourceVersion"]), (&expected, &made["metadata"]["resourceVersion"]));
+    assert_eq!(
+        (&read["spec"], &read["metadata"]["resourceVersion"]),
+        (&expected, &made["metadata"]["resourceVersion"])
+    );
     assert_eq!(server.get(at)["items"][0]["spec"], expected);
     let mut watch = server.watch(&format!("GET {at}?watch=1"));
     assert_eq!(server.frame_values(&mut watch)[0]["object"]["spec"], expected);
@@ -71,7 +74,10 @@ fn each_version_has_its_own_defaults_and_is_checked_by_its_own_schema() {
     assert_eq!(server.get("/apis/example.com/v1/foos/x")["spec"], json!({"n": 5, "both": "2", "one": "1"}));
     assert_eq!(server.get("/apis/example.com/v2/foos")["items"][0]["apiVersion"], "example.com/v2");
     let refused = server.refused("POST /apis/example.com/v2/foos", foo("v2", "y", json!({"n": 6})));
-    assert!(refused.contains("spec.n: Invalid value: 6: spec.n in body should be less than or equal to 5"), "{refused}");
+    assert!(
+        refused.contains("spec.n: Invalid value: 6: spec.n in body should be less than or equal to 5"),
+        "{refused}"
+    );
     let first = server.make("/apis/example.com/v1/foos", foo("v1", "y", json!({"n": 6})));
     assert_eq!(first["spec"], json!({"n": 6, "both": "1", "one": "1"}));
     let mut watch = server.watch("GET /apis/example.com/v2/foos?watch=1");

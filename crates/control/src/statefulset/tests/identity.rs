@@ -95,6 +95,15 @@ fn what_happens_is_told_in_kubernetes_words_b36() {
 }
 
 #[test]
+fn what_ends_at_once_is_not_made_again_at_once_b14() {
+    let young = plan(&self::world("sts web\n pod web-0 owner=web phase=Failed created=0"));
+    assert!(!young.actions.iter().any(|action| matches!(action, Action::Delete { .. })));
+    assert!(young.wake_at.is_some());
+    let older = plan(&self::world("sts web\n pod web-0 owner=web phase=Failed created=1"));
+    assert!(older.actions.iter().any(|action| matches!(action, Action::Delete { .. })));
+}
+
+#[test]
 fn revisions_are_named_labelled_and_numbered_as_kubernetes_does_cr01_cr02_cr03_cr04() {
     let world = world(
         r#"sts web annotation=kubernetes.io/change-cause:third {"spec":{"template":{"spec":{"containers":[{"name":"main","image":"third"}]}}}}"#,
