@@ -10,17 +10,20 @@ mod seats;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use stead_api::{Key, Request, Status};
+use stead_api::{Key, Request, Status, Verb};
 use stead_apiserver::Head;
 use stead_apiserver::fairness::{
     Classifier, FLOW_SCHEMAS, PRIORITY_LEVELS, REFUSAL, RETRY_SECONDS, Refused, is_unbounded, patience, width,
 };
+use stead_kinds::flowcontrol::defaults::EXEMPT;
 use stead_store::Snapshot;
 use tokio::sync::Semaphore;
 
+use crate::metrics::SeatTimes;
 use crate::plane::PlaneHandle;
 use line::{Entered, Line};
 pub use seats::Level;
@@ -60,6 +63,12 @@ pub struct Counts {
     pub ended: AtomicU64,
     pub waiting: AtomicU64,
     pub refused: [AtomicU64; Refused::ALL.len()],
+    /// How long those who got a seat had waited for it, and those who got none.
+    pub waited: SeatTimes,
+    pub waited_in_vain: SeatTimes,
+    /// How long seats were held: to the end, and until a watch began.
+    pub executed: SeatTimes,
+    pub watches_begun: SeatTimes,
 }
 
 /// Where a request belongs, and its seat once it has one, which it gives back at its end.
@@ -67,7 +76,8 @@ pub struct Flow<'a> {
     fairness: &'a Fairness,
     current: Arc<Current>,
     schema: usize,
-    grant: Option<Grant>,
+    grant: Option<(Grant, Instant)>,
+    is_watch: bool,
 }
 
 impl Fairness {
@@ -106,7 +116,8 @@ impl Fairness {
         }
         let current = self.current.load_full();
         let schema = current.classifier.classify(request);
-        Some(Flow { fairness: self, current, schema, grant: None })
+        let is_watch = request.verb == Verb::Watch;
+        Some(Flow { fairness: self, current, schema, grant: None, is_watch })
     }
 
     /// Names of schema and level, and what became of their requests.
@@ -153,6 +164,7 @@ impl Flow<'_> {
         let Some(level) = current.levels.get(schema.level) else { return Ok(()) };
         let (line, pool) = (&self.fairness.line, &self.fairness.pool);
         let width = width(head, request);
+        let mut waited = Duration::ZERO;
         let granted = match line.at_once(pool, level, width) {
             Some(grant) => Ok(grant),
             None => match line.enter(pool, level, schema.flow(request), width) {
@@ -161,18 +173,26 @@ impl Flow<'_> {
                 Entered::Waits(place) => {
                     counts.waiting.fetch_add(1, Relaxed);
                     let _waits = Waits(counts);
-                    place.wait(patience(&request.options)).await
+                    let begun = Instant::now();
+                    let outcome = place.wait(patience(&request.options)).await;
+                    waited = begun.elapsed();
+                    outcome
                 }
             },
         };
         match granted {
             Ok(grant) => {
                 counts.dispatched.fetch_add(1, Relaxed);
-                self.grant = Some(grant);
+                // An exempt request does not come to a queue.
+                if level.name != EXEMPT {
+                    counts.waited.add(waited);
+                }
+                self.grant = Some((grant, Instant::now()));
                 Ok(())
             }
             Err(why) => {
                 counts.refused[why as usize].fetch_add(1, Relaxed);
+                counts.waited_in_vain.add(waited);
                 Err(Status::too_many_requests(REFUSAL, RETRY_SECONDS))
             }
         }
@@ -200,8 +220,11 @@ impl Drop for Waits<'_> {
 
 impl Drop for Flow<'_> {
     fn drop(&mut self) {
-        let Some(grant) = self.grant.take() else { return };
-        self.current.tags[self.schema].counts.ended.fetch_add(1, Relaxed);
+        let Some((grant, since)) = self.grant.take() else { return };
+        let counts = &self.current.tags[self.schema].counts;
+        counts.ended.fetch_add(1, Relaxed);
+        let times = if self.is_watch { &counts.watches_begun } else { &counts.executed };
+        times.add(since.elapsed());
         let level = &self.current.levels[self.current.classifier.schemas[self.schema].level];
         self.fairness.line.give_back(&self.fairness.pool, level, grant);
     }

@@ -21,6 +21,7 @@ use stead_api::{Request, Target, Verb};
 use stead_apiserver::Head;
 
 use histogram::Histogram;
+pub use histogram::SeatTimes;
 use labels::Labels;
 use table::Table;
 

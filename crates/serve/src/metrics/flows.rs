@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use stead_apiserver::fairness::Refused;
 
 use super::family::family;
+use super::text::histogram;
 use crate::Server;
 use crate::fairness::Counts;
 
@@ -59,6 +60,20 @@ pub(super) fn write(out: &mut String, server: &Server) {
                 let _ = writeln!(out, "{name}{{{labels},reason=\"{}\"}} {count}", why.name());
             }
         }
+    }
+    let name = "apiserver_flowcontrol_request_wait_duration_seconds";
+    family(out, name, "histogram", "[BETA] Length of time a request spent waiting in its queue");
+    for (labels, counts) in &all {
+        histogram(out, name, &format!("execute=\"false\",{labels}"), &counts.waited_in_vain);
+        histogram(out, name, &format!("execute=\"true\",{labels}"), &counts.waited);
+    }
+    let name = "apiserver_flowcontrol_request_execution_seconds";
+    let help = "[ALPHA] Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution in the API \
+                Priority and Fairness subsystem";
+    family(out, name, "histogram", help);
+    for (labels, counts) in &all {
+        histogram(out, name, &format!("{labels},type=\"regular\""), &counts.executed);
+        histogram(out, name, &format!("{labels},type=\"watch\""), &counts.watches_begun);
     }
     let levels = server.fairness.levels();
     let name = "apiserver_flowcontrol_nominal_limit_seats";

@@ -9,17 +9,44 @@ pub const BUCKETS: [f64; 23] = [
     45.0, 60.0,
 ];
 
-/// Times by bucket. A time is counted once, in the first bucket that holds it.
-#[derive(Default)]
-pub struct Histogram {
-    pub buckets: [AtomicU64; BUCKETS.len() + 1],
+/// Those of how long requests wait for a seat and hold it.
+pub const SEAT_BUCKETS: [f64; 13] = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
+
+/// Times by bucket. A time is counted once, in the first bucket that holds it; the last holds all that are longer.
+pub struct Times<const N: usize> {
+    bounds: &'static [f64],
+    pub buckets: [AtomicU64; N],
     pub nanos: AtomicU64,
 }
 
-impl Histogram {
+pub type Histogram = Times<{ BUCKETS.len() + 1 }>;
+pub type SeatTimes = Times<{ SEAT_BUCKETS.len() + 1 }>;
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Times::within(&BUCKETS)
+    }
+}
+
+impl Default for SeatTimes {
+    fn default() -> SeatTimes {
+        Times::within(&SEAT_BUCKETS)
+    }
+}
+
+impl<const N: usize> Times<N> {
+    fn within(bounds: &'static [f64]) -> Times<N> {
+        Times { bounds, buckets: std::array::from_fn(|_| AtomicU64::new(0)), nanos: AtomicU64::new(0) }
+    }
+
+    /// The upper bound of a bucket as it is written.
+    pub fn bound(&self, bucket: usize) -> String {
+        self.bounds.get(bucket).map_or("+Inf".to_owned(), f64::to_string)
+    }
+
     pub fn add(&self, time: Duration) {
         let seconds = time.as_secs_f64();
-        let at = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+        let at = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
         self.buckets[at].fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.nanos.fetch_add(nanos, Ordering::Relaxed);
@@ -38,5 +65,10 @@ mod tests {
         }
         let counts: Vec<u64> = histogram.buckets.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert_eq!((counts[0], counts[1], counts[BUCKETS.len()]), (1, 1, 1));
+        let seats = SeatTimes::default();
+        seats.add(Duration::ZERO);
+        seats.add(Duration::from_millis(5));
+        assert_eq!(seats.buckets[..2].iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!((seats.bound(0), seats.bound(13)), ("0".to_owned(), "+Inf".to_owned()));
     }
 }

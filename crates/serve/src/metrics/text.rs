@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use stead_control::Tally;
 
 use super::family::family;
-use super::histogram::{BUCKETS, Histogram};
+use super::histogram::Times;
 use super::process;
 use super::table::Place;
 use crate::Server;
@@ -57,12 +57,12 @@ fn requests(out: &mut String, server: &Server) {
     }
 }
 
-fn histogram(out: &mut String, name: &str, labels: &str, histogram: &Histogram) {
+pub(super) fn histogram<const N: usize>(out: &mut String, name: &str, labels: &str, histogram: &Times<N>) {
     let mut total = 0;
     let mut lines = String::new();
     for (at, count) in histogram.buckets.iter().enumerate() {
         total += count.load(Ordering::Relaxed);
-        let bound = BUCKETS.get(at).map_or("+Inf".to_owned(), f64::to_string);
+        let bound = histogram.bound(at);
         let _ = writeln!(lines, "{name}_bucket{{{labels},le=\"{bound}\"}} {total}");
     }
     if total == 0 {
