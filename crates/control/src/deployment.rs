@@ -104,7 +104,7 @@ fn reconcile(view: &View, key: &Key) -> Plan {
     if is_settled && (desired.is_paused() || status::is_complete(&desired, &status::counts(&desired, &sets))) {
         clean_up(&desired, &sets, &mut plan);
     }
-    status::write(&desired, &sets, made.as_deref(), &mut plan);
+    status::write(&desired, &sets, made.as_ref(), &mut plan);
     plan
 }
 
@@ -223,8 +223,15 @@ fn write_sets(desired: &Desired, sets: &Sets, plan: &mut Plan) {
     }
 }
 
-/// Makes the ReplicaSet of the template; its name.
-fn create(desired: &Desired, sets: &Sets, replicas: i64, plan: &mut Plan) -> String {
+/// A ReplicaSet that is made.
+pub struct Made {
+    pub name: String,
+    /// How many names were taken by others before this one was free; status remembers it.
+    pub collisions: i32,
+}
+
+/// Makes the ReplicaSet of the template.
+fn create(desired: &Desired, sets: &Sets, replicas: i64, plan: &mut Plan) -> Made {
     let mut template = desired.value["spec"]["template"].clone();
     let mut collisions = desired.typed.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
     let (name, hash) = loop {
@@ -264,7 +271,7 @@ fn create(desired: &Desired, sets: &Sets, replicas: i64, plan: &mut Plan) -> Str
             format!("Failed to create new replica set \"{name}\": {{error}}"),
         )),
     });
-    name
+    Made { name, collisions }
 }
 
 /// Forgets old ReplicaSets without pods, oldest revision first, down to the history limit.

@@ -295,6 +295,9 @@ async fn respond(
             if is_named_by_hash(parts, body.etag.as_deref()) {
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(CACHE_FOREVER));
             }
+            if body.etag.is_some() && matches!(parts.uri.path(), "/api" | "/apis") {
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+            }
             if let Some(tag) = body.etag.and_then(|tag| HeaderValue::from_str(&tag).ok()) {
                 response.headers_mut().insert(ETAG, tag);
                 response.headers_mut().append(VARY, HeaderValue::from_static("Accept"));

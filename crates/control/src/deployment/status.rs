@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::Made;
 use super::sets::{Desired, Set, Sets};
 use crate::facts;
 use crate::names::DEPLOYMENT;
@@ -41,7 +42,7 @@ pub fn is_complete(desired: &Desired, counts: &Counts) -> bool {
     counts.updated == wanted && counts.replicas == wanted && counts.available == wanted
 }
 
-pub fn write(desired: &Desired, sets: &Sets, made: Option<&str>, plan: &mut Plan) {
+pub fn write(desired: &Desired, sets: &Sets, made: Option<&Made>, plan: &mut Plan) {
     let counts = counts(desired, sets);
     let old = &desired.value["status"];
     let mut status = json!({"observedGeneration": desired.object.meta.generation});
@@ -63,11 +64,13 @@ pub fn write(desired: &Desired, sets: &Sets, made: Option<&str>, plan: &mut Plan
         failing(sets, &mut conditions);
     }
     status["conditions"] = json!(conditions);
-    if !old["collisionCount"].is_null() {
-        status["collisionCount"] = old["collisionCount"].clone();
+    let collisions = made.map(|made| made.collisions).filter(|count| *count > 0);
+    if let Some(count) = collisions.map(Value::from).or_else(|| old.get("collisionCount").cloned()) {
+        status["collisionCount"] = count;
     }
     let same = fields.iter().all(|(f, count)| old[*f].as_i64().unwrap_or(0) == *count)
         && old["observedGeneration"] == status["observedGeneration"]
+        && old["collisionCount"] == status["collisionCount"]
         && facts::list(&old["conditions"]) == conditions;
     if !same {
         let mut value = desired.value.clone();
@@ -102,7 +105,7 @@ fn progressing(
     desired: &Desired,
     sets: &Sets,
     counts: &Counts,
-    made: Option<&str>,
+    made: Option<&Made>,
     conditions: &mut Vec<Value>,
     plan: &mut Plan,
 ) {
@@ -112,8 +115,8 @@ fn progressing(
     };
     let current = find(conditions, "Progressing").cloned();
     let reason = current.as_ref().and_then(|c| c["reason"].as_str()).unwrap_or_default();
-    if let Some(name) = made {
-        let message = format!("Created new replica set \"{name}\"");
+    if let Some(made) = made {
+        let message = format!("Created new replica set \"{}\"", made.name);
         return set(desired, conditions, "Progressing", "True", "NewReplicaSetCreated", &message);
     }
     match (desired.is_paused(), reason) {

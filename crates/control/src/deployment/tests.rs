@@ -48,6 +48,26 @@ fn a_new_deployment_makes_its_replica_set() {
 }
 
 #[test]
+fn a_name_that_another_set_has_is_a_collision_that_the_status_counts() {
+    let plan_of = |text: &str| {
+        let world = World::of(text);
+        reconcile(&world.view(), &Key::new(DEPLOYMENT, "default", "web"))
+    };
+    let made = |plan: &Plan| {
+        let name = |action: &Action| match action {
+            Action::Create { value, .. } => value["metadata"]["name"].as_str().map(str::to_owned),
+            _ => None,
+        };
+        plan.actions.iter().find_map(name).expect("a set")
+    };
+    let first = made(&plan_of(&deploy(1, "")));
+    let text = format!("{}\nrs {first} owner=deploy:other", deploy(1, ""));
+    let plan = plan_of(&text);
+    assert_ne!(made(&plan), first);
+    assert!(show(&World::of(&text), &plan).contains("\"collisionCount\":1"), "{}", show(&World::of(&text), &plan));
+}
+
+#[test]
 fn a_rolling_update_grows_by_the_surge_and_shrinks_by_what_is_available() {
     let old = set("web-a", 1, 4, 4, "old", 4);
     check(
