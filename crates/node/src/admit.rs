@@ -9,46 +9,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use stead_api::{Object, Quantity};
 use stead_kinds::pod::amounts::{self, Amounts};
-use stead_kinds::pod::placement::{HostPort, host_ports, node_matches, ports_meet, tolerates};
+use stead_kinds::pod::placement::{HostPort, SAFE_SYSCTLS, host_ports, node_matches, ports_meet, tolerates};
 use stead_store::Snapshot;
 
 use crate::agent::NodeAgent;
 use crate::event::Note;
 use crate::resize::requests;
-use crate::state::PodState;
-
-/// What a pod may set without an administrator's word: nothing of it reaches beyond the pod.
-const SAFE_SYSCTLS: &[&str] = &[
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
-
-/// Why a pod is not taken, as its status says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    pub reason: String,
-    pub message: String,
-}
-
-impl Rejection {
-    fn of(reason: impl Into<String>, message: impl Into<String>) -> Rejection {
-        Rejection { reason: reason.into(), message: message.into() }
-    }
-
-    fn predicate(name: &str, why: &str) -> Rejection {
-        Rejection::of(name, format!("Predicate {name} failed: {why}"))
-    }
-}
+use crate::state::{PodState, Rejection};
 
 /// What the pods that were taken hold.
 #[derive(Default)]

@@ -16,7 +16,6 @@ use stead_kinds::template::ephemeral::as_container;
 use crate::action::{
     Container, ContainerRef, ContainerState, Exit, Failure, Image, PodRef, Sandbox, SandboxState, Volume,
 };
-use crate::admit::Rejection;
 use crate::probe::Probes;
 use crate::resize;
 
@@ -167,6 +166,23 @@ pub struct Outcome {
     pub phase: &'static str,
     pub reason: Option<String>,
     pub message: Option<String>,
+}
+
+/// Why a pod is not taken, as its status says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: String,
+    pub message: String,
+}
+
+impl Rejection {
+    pub fn of(reason: impl Into<String>, message: impl Into<String>) -> Rejection {
+        Rejection { reason: reason.into(), message: message.into() }
+    }
+
+    pub fn predicate(name: &str, why: &str) -> Rejection {
+        Rejection::of(name, format!("Predicate {name} failed: {why}"))
+    }
 }
 
 /// One pod on this machine or meant for it.

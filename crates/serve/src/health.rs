@@ -8,8 +8,7 @@ use serde_json::json;
 use stead_api::{Request, Status, Target, Verb};
 
 use crate::Server;
-use crate::http::NOT_CACHED;
-use crate::out::Out;
+use crate::out::{NOT_CACHED, Out};
 use crate::token::ISSUER;
 
 /// What is looked at. The server answers at all only once its state is restored, so being ready needs no more than living.

@@ -24,7 +24,7 @@ use stead_apiserver::{Head, LongList, Reply, WatchPlan};
 use crate::audit::Trail;
 use crate::fairness::Flow;
 use crate::metrics::InFlight;
-use crate::out::Out;
+use crate::out::{NOT_CACHED, Out};
 use crate::watch::Watch;
 use crate::{Server, clock, gzip};
 use stead_apiserver::body::BODY_BYTES_MAX;
@@ -33,9 +33,6 @@ use stead_apiserver::body::BODY_BYTES_MAX;
 const BODY_SECONDS_MAX: u64 = 60;
 /// What a client may keep without asking again.
 const CACHE_FOREVER: &str = "public, immutable, max-age=31536000";
-
-/// What caches are told of everything else: who may see it, the next request's credentials tell.
-pub const NOT_CACHED: &str = "no-cache, private";
 
 /// Serves one HTTP request of a connection whose client certificate named `peer`.
 pub async fn serve(server: Arc<Server>, peer: Option<Arc<User>>, request: http::Request<Incoming>) -> Response<Out> {

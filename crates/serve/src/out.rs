@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::watch::Watch;
 
+/// What caches are told: who may see an answer, the next request's credentials tell.
+pub const NOT_CACHED: &str = "no-cache, private";
+
 /// A response body: nothing, whole pieces, a watch, or a stream that somebody else fills.
 pub enum Out {
     Pieces(std::vec::IntoIter<Bytes>, u64),

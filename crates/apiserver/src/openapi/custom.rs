@@ -2,48 +2,36 @@
 //!
 //! `kubectl` takes what a Swagger 2.0 document lists for all that there is: where a schema lets unknown fields through, nothing is listed there.
 
-use serde_json::{Map, Value, json};
-use stead_api::schema::OBJECT_META;
-use stead_kinds::Kind;
-
 use super::dialect::Dialect;
-use super::schemas::{Components, group_version_kind};
+use serde_json::{Map, Value, json};
 
 const PRESERVES: &str = "x-kubernetes-preserve-unknown-fields";
 const EMBEDS: &str = "x-kubernetes-embedded-resource";
 const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
 const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
-/// The schema of a kind as a document shows it, with the common fields typed.
-pub(super) fn publish(components: &mut Components, kind: &Kind, schema: Option<&Value>) -> Value {
-    let in_v2 = components.dialect == Dialect::V2;
-    let mut published = match schema {
+/// A schema as a document of the dialect shows it, with the common fields typed; `metadata` is the schema of theirs.
+pub(super) fn publish(schema: Option<&Value>, dialect: Dialect, metadata: &Value) -> Map<String, Value> {
+    let in_v2 = dialect == Dialect::V2;
+    match schema {
         Some(Value::Object(schema)) if !(in_v2 && is(schema, PRESERVES)) => {
             let mut schema = schema.clone();
             if in_v2 {
                 to_v2(&mut schema);
             }
-            embed(components, &mut schema);
-            add_properties(components, &mut schema);
+            embed(&mut schema, in_v2, metadata);
+            add_properties(&mut schema, metadata);
             schema
         }
         _ => Map::from_iter([("type".to_owned(), json!("object"))]),
-    };
-    published.insert("x-kubernetes-group-version-kind".into(), json!([group_version_kind(kind, kind.kind)]));
-    if !kind.fields.selectable.is_empty() {
-        let paths: Vec<Value> = kind.fields.selectable.iter().map(|path| json!({"fieldPath": path})).collect();
-        published.insert("x-kubernetes-selectable-fields".into(), paths.into());
     }
-    Value::Object(published)
 }
 
-/// `apiVersion`, `kind` and `metadata`.
-pub(super) fn add_properties(components: &mut Components, schema: &mut Map<String, Value>) {
-    let metadata = components.described(OBJECT_META, "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata");
+fn add_properties(schema: &mut Map<String, Value>, metadata: &Value) {
     let properties = schema.entry("properties").or_insert_with(|| json!({}));
     if let Some(properties) = properties.as_object_mut() {
         properties.extend(type_properties());
-        properties.insert("metadata".into(), metadata);
+        properties.insert("metadata".into(), metadata.clone());
     }
 }
 
@@ -108,13 +96,12 @@ fn ask_no_nulls(schema: &mut Map<String, Value>) {
 }
 
 /// Types the common fields of objects inside the object.
-fn embed(components: &mut Components, schema: &mut Map<String, Value>) {
-    below(schema).for_each(|one| embed(components, one));
-    let is_open_to_kubectl = components.dialect == Dialect::V2 && is(schema, PRESERVES);
-    if !is(schema, EMBEDS) || is_open_to_kubectl {
+fn embed(schema: &mut Map<String, Value>, in_v2: bool, metadata: &Value) {
+    below(schema).for_each(|one| embed(one, in_v2, metadata));
+    if !is(schema, EMBEDS) || (in_v2 && is(schema, PRESERVES)) {
         return;
     }
-    add_properties(components, schema);
+    add_properties(schema, metadata);
     let required = schema.entry("required").or_insert_with(|| json!([]));
     if let Some(required) = required.as_array_mut() {
         for name in ["kind", "apiVersion"] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use stead_api::schema::definition;
+use stead_api::schema::{OBJECT_META, definition};
 use stead_kinds::{Kind, Registry, SchemaRef};
 
 use super::custom;
@@ -11,6 +11,8 @@ use super::descriptions::Descriptions;
 use super::dialect::Dialect;
 
 pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+const METADATA: &str = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
 pub(super) struct Components<'a> {
     registry: &'a Registry,
@@ -47,12 +49,25 @@ impl<'a> Components<'a> {
                 let name = custom_name(kind, kind.kind);
                 let reference = self.reference(&name);
                 if !self.done.contains_key(&name) {
-                    let schema = custom::publish(self, kind, self.registry.custom_schema(kind).map(|schema| &**schema));
+                    let schema = self.custom(kind);
                     self.done.insert(name, schema);
                 }
                 reference
             }
         }
+    }
+
+    /// The schema of a custom resource as its definition gives it.
+    fn custom(&mut self, kind: &Kind) -> Value {
+        let metadata = self.described(OBJECT_META, METADATA);
+        let schema = self.registry.custom_schema(kind).map(|schema| &**schema);
+        let mut published = custom::publish(schema, self.dialect, &metadata);
+        published.insert("x-kubernetes-group-version-kind".into(), json!([group_version_kind(kind, kind.kind)]));
+        if !kind.fields.selectable.is_empty() {
+            let paths: Vec<Value> = kind.fields.selectable.iter().map(|path| json!({"fieldPath": path})).collect();
+            published.insert("x-kubernetes-selectable-fields".into(), paths.into());
+        }
+        Value::Object(published)
     }
 
     /// A reference to the list of a kind.
@@ -94,7 +109,7 @@ impl<'a> Components<'a> {
         Value::Object(self.done)
     }
 
-    pub fn described(&mut self, name: &str, description: &str) -> Value {
+    fn described(&mut self, name: &str, description: &str) -> Value {
         let reference = self.reference(name);
         self.with_siblings(reference, [("description".to_owned(), json!(description))].into_iter().collect())
     }

@@ -8,6 +8,22 @@ use k8s_openapi::api::core::v1::{
 use stead_api::Object;
 use stead_api::selector::{Operator, Requirement};
 
+/// What a pod may set without an administrator's word: nothing of it reaches beyond the pod.
+pub const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
 /// spec.nodeSelector and required node affinity.
 pub fn node_matches(spec: &PodSpec, node: &Object) -> bool {
     let selected = spec.node_selector.iter().flatten().all(|(k, v)| node.meta.label(k) == Some(v));

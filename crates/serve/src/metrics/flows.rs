@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use stead_apiserver::fairness::Refused;
 
-use super::family::family;
-use super::text::histogram;
+use super::family::{family, histogram};
 use crate::Server;
 use crate::fairness::Counts;
 

@@ -5,13 +5,10 @@ use std::sync::atomic::Ordering;
 
 use stead_control::Tally;
 
-use super::family::family;
-use super::histogram::Times;
+use super::family::{family, histogram};
 use super::process;
 use super::table::Place;
 use crate::Server;
-
-const NANOS: f64 = 1e9;
 
 /// The whole document.
 pub fn all(server: &Server) -> String {
@@ -55,22 +52,6 @@ fn requests(out: &mut String, server: &Server) {
     for place in server.metrics.durations.all() {
         histogram(out, name, &labels(place), &place.value);
     }
-}
-
-pub(super) fn histogram<const N: usize>(out: &mut String, name: &str, labels: &str, histogram: &Times<N>) {
-    let mut total = 0;
-    let mut lines = String::new();
-    for (at, count) in histogram.buckets.iter().enumerate() {
-        total += count.load(Ordering::Relaxed);
-        let bound = histogram.bound(at);
-        let _ = writeln!(lines, "{name}_bucket{{{labels},le=\"{bound}\"}} {total}");
-    }
-    if total == 0 {
-        return;
-    }
-    out.push_str(&lines);
-    let seconds = histogram.nanos.load(Ordering::Relaxed) as f64 / NANOS;
-    let _ = write!(out, "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {total}\n");
 }
 
 fn in_flight(out: &mut String, server: &Server) {

@@ -3,6 +3,7 @@
 //! Upstream: the Pod Security Standards, as `k8s.io/pod-security-admission/policy` checks them.
 
 use serde_json::Value;
+use stead_kinds::pod::placement::SAFE_SYSCTLS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
@@ -265,21 +266,6 @@ fn seccomp(pod: &Pod) -> Found {
         ("seccompProfile", format!("{who} must not set securityContext.seccompProfile.type to {}", quoted(&used)))
     })
 }
-
-const SAFE_SYSCTLS: &[&str] = &[
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
 
 fn sysctls(pod: &Pod) -> Found {
     let all = pod.spec["securityContext"]["sysctls"].as_array().into_iter().flatten();
