@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 mod build;
 mod check;
+mod conformance;
 mod descriptions;
 mod packages;
 mod protobuf;
@@ -19,6 +20,7 @@ usage: cargo xtask VERB
   install             build it and copy it to /usr/local/bin
   test                install what the tests need and run them all: unit, whole-system, simulator
   ci                  test, and formatting, lints, licences, docs and layers
+  conformance [FOCUS] Kubernetes' own conformance tests (1.20's) on two nodes; FOCUS is a regular expression of names
   tidy                layers and habits that the compiler does not check
   sim [FLAGS]         the simulator: --seeds N, --seed S
   bench [FLAGS]       the benchmark (see its --help)
@@ -46,6 +48,8 @@ fn dispatch() -> Result<()> {
         ["install"] => build::install(),
         ["test"] => check::test(),
         ["ci"] => check::ci(),
+        ["conformance"] => conformance::test(None),
+        ["conformance", focus] => conformance::test(Some(focus)),
         ["tidy"] => tidy::run(),
         ["sim", ref flags @ ..] => {
             run(cargo(&["run", "--release", "--quiet", "--package", "stead-sim", "--"]).args(flags))
