@@ -368,8 +368,7 @@ fn create(dir: &Path, record: &ContainerRecord) -> io::Result<Created> {
             stdin = Some(File::from(write));
         }
     }
-    // Ignored signals are inherited over exec: the container gets the default.
-    sys::ignore_sigpipe(false);
+    sys::default_signals();
     let mut container = builder.as_init(dir).with_systemd(false).with_detach(true).build().map_err(|e| describe(&e))?;
     if let Some(listener) = terminal {
         let master = receive_terminal(&listener)?;

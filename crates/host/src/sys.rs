@@ -102,6 +102,21 @@ pub fn ignore_sigpipe(ignore: bool) {
     unsafe { libc::signal(libc::SIGPIPE, if ignore { libc::SIG_IGN } else { libc::SIG_DFL }) };
 }
 
+/// Gives every signal its default, and blocks none: what is ignored is inherited over exec, and who started the server may have had some
+/// ignored, as a script's background job or `nohup` does. A shell that starts so cannot even trap them.
+pub fn default_signals() {
+    // SAFETY: the disposition is a constant of libc, no handler is installed; those that cannot be set stay as they are. The set is
+    // initialised before use.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
 /// Sends any signal, real-time ones included, which safe wrappers do not name.
 pub fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();

@@ -8,10 +8,24 @@ mod images;
 mod lifecycle;
 mod volumes;
 
+use std::os::unix::process::CommandExt;
 use std::panic::catch_unwind;
+use std::process::Command;
 use std::sync::Mutex;
 
 type Test = (&'static str, fn());
+
+/// Set once signals are ignored.
+const IGNORING: &str = "STEAD_TESTS_IGNORE_SIGNALS";
+
+/// Starts this program again as a script's background job starts it: with signals ignored, which containers must not inherit.
+fn with_signals_ignored(args: &[String]) -> std::io::Error {
+    let itself = match std::env::current_exe() {
+        Ok(itself) => itself,
+        Err(error) => return error,
+    };
+    Command::new("env").args(["--ignore-signal=HUP,INT,QUIT", &format!("{IGNORING}=1")]).arg(itself).args(args).exec()
+}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -19,6 +33,9 @@ fn main() {
         Some("shim") => std::process::exit(stead_host::shim::main(&args[1..])),
         Some("agent") => return lifecycle::agent(&args[1..]),
         _ => {}
+    }
+    if std::env::var_os(IGNORING).is_none() {
+        panic!("{}", with_signals_ignored(&args));
     }
     let tests: Vec<Test> = [lifecycle::TESTS, commands::TESTS, images::TESTS, volumes::TESTS].concat();
     if args.iter().any(|a| a == "--list") {
