@@ -111,6 +111,9 @@ impl World {
                 let owner = json!({"apiVersion": api_version, "kind": kind, "name": name,
                     "uid": format!("{keyword}-{name}"), "controller": true, "blockOwnerDeletion": true});
                 push(&mut value["metadata"]["ownerReferences"], owner);
+                if keyword == "job" {
+                    value["metadata"]["labels"]["job-name"] = json!(name);
+                }
             }
             "ready" | "running" => {
                 value["status"]["phase"] = json!("Running");

@@ -5,6 +5,7 @@
 //! `tally.rs` counts, `policy.rs` judges failures, `pods.rs` makes and removes pods; here is what follows from it.
 //! Upstream: pkg/controller/job.
 
+mod adoption;
 mod pods;
 mod policy;
 mod tally;
@@ -36,13 +37,22 @@ pub const CONTROLLER: Controller = Controller {
 /// The manager that a job names which is this controller's.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
-fn jobs_of_pod(_: &View, event: &Event) -> Vec<Key> {
+fn jobs_of_pod(view: &View, event: &Event) -> Vec<Key> {
     let mut keys = Vec::new();
     for object in event.old.iter().chain([&event.object]) {
         let owner = object.meta.controller().filter(|owner| owner.kind == "Job").map(|owner| owner.name.as_str());
         // A pod that lost its job still waits for its finalizer to go.
         let label = object.meta.label(JOB_NAME).filter(|_| is_tracked(object));
         keys.extend(owner.or(label).map(|name| Key::new(JOB, &object.key.namespace, name)));
+    }
+    let pod = &event.object;
+    if pod.meta.controller().is_none() && !event.deleted && !pod.meta.labels.is_empty() {
+        let names = |job: &Object| {
+            let selector = job.view::<Job>().spec.as_ref().and_then(adoption::selector);
+            selector.is_some_and(|selector| selector.matches(&pod.meta.labels))
+        };
+        let jobs = view.snapshot.list(JOB, &pod.key.namespace).filter(|job| names(job));
+        keys.extend(jobs.map(|job| job.key.clone()));
     }
     keys.dedup();
     keys
@@ -79,6 +89,9 @@ fn reconcile(view: &View, key: &Key) -> Plan {
     let spec = job.spec.as_ref().unwrap_or(&empty);
     let mut plan = Plan::none();
     if spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
+        return plan;
+    }
+    if !is_finished(&job) && adoption::claim(view, object, spec, &mut plan) {
         return plan;
     }
     let tally = Tally::of(view, object, &job, spec);

@@ -172,3 +172,17 @@ fn a_finished_job_goes_when_its_time_is_over() {
     let plan = (ttl::CONTROLLER.reconcile)(&world.view(), &Key::new(JOB, "default", "sum"));
     assert_eq!(show(&world, &plan), "wake in 20 s\n");
 }
+
+#[test]
+fn orphans_are_taken_back_and_strangers_let_go() {
+    let job = r#"job sum {"status":{"startTime":"1970-01-12T13:00:00Z"}}"#;
+    let text =
+        plan_of(&format!("{job}\n pod sum-a label=job-name:sum running\n pod other label=job-name:other running"));
+    assert!(text.contains("update Pod sum-a") && !text.contains("other"), "{text}");
+    assert!(text.contains("batch.kubernetes.io/job-tracking") && text.contains("\"controller\":true"), "{text}");
+    let text = plan_of(&format!("{job}\n pod sum-a owner=job:sum label=job-name:another running"));
+    assert!(
+        text.contains("update Pod sum-a {\"metadata\":{\"ownerReferences\":[]") && !text.contains("create"),
+        "{text}"
+    );
+}
